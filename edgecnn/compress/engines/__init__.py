@@ -1,0 +1,29 @@
+"""The tools that turn float ONNX and calibration images into QDQ ONNX. Each is one function `fit`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import onnx
+
+# (float model file, calibration images float32 [n, c, h, w], per_channel_dense, working folder) -> QDQ model
+Fit = Callable[[Path, np.ndarray, bool, Path], onnx.ModelProto]
+
+ENGINES = {
+    "neural-compressor": "edgecnn.compress.engines.neural_compressor_engine",
+    "onnxruntime": "edgecnn.compress.engines.onnxruntime_engine",
+}
+PACKAGES = {"neural-compressor": "neural_compressor", "onnxruntime": "onnxruntime"}
+
+
+def is_installed(engine: str) -> bool:
+    return importlib.util.find_spec(PACKAGES[engine]) is not None
+
+
+def load_engine(engine: str) -> Fit:
+    return cast(Fit, importlib.import_module(ENGINES[engine]).fit)

@@ -1,0 +1,245 @@
+"""The recipe as a frozen and fully checked `Recipe`, and its JSON Schema for editors.
+
+`recipe_file` reads it from YAML. Every unknown key is refused; limits are written with their unit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
+
+from edgecnn.data import DATASETS
+from edgecnn.models import MODELS
+from edgecnn.units import parse_ms, parse_points, parse_share, parse_size
+
+Augmentation = Literal["shift", "rotate", "scale", "flip"]
+Criterion = Literal["magnitude", "taylor", "random"]
+Optimizer = Literal["adamw", "sgd"]
+Schedule = Literal["one_cycle", "cosine"]
+QuantizationEngine = Literal["neural-compressor", "onnxruntime"]
+Format = Literal["onnx", "tflite"]
+TARGET_NAMES = ("host",)
+
+
+class Spec(BaseModel):
+    """One part of a recipe: frozen, with every key known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DataSpec(Spec):
+    """Which data set. `mnist` ships with edgecnn."""
+
+    name: str
+
+
+class ModelSpec(Spec):
+    """Which network, and the output channels of its layers (all but the last), in order."""
+
+    name: str
+    widths: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] | None = None
+
+    @model_validator(mode="after")
+    def _one_width_a_layer(self) -> ModelSpec:
+        check_widths(self.name, self.widths)
+        return self
+
+    @property
+    def layer_widths(self) -> dict[str, int]:
+        default = MODELS[self.name].widths
+        return dict(zip(default, self.widths, strict=True)) if self.widths else dict(default)
+
+
+def check_widths(model: str, widths: tuple[int, ...] | None) -> None:
+    """Raises ValueError unless there is one width for each layer of `model` but the last."""
+    layers = MODELS[model].widths
+    if widths is not None and len(widths) != len(layers):
+        raise ValueError(
+            f"{model} takes {len(layers)} numbers, one for each of {', '.join(layers)}; "
+            f"there are {len(widths)}"
+        )
+
+
+class TrainSpec(Spec):
+    """How the dense network is trained, from random weights."""
+
+    epochs: int = Field(12, ge=1, le=10_000, description="passes over the training images")
+    batch_size: int = Field(128, ge=1, le=65_536, description="images a step")
+    optimizer: Optimizer = "adamw"
+    learning_rate: float = Field(3e-3, gt=0, le=100, description="the highest of the schedule")
+    schedule: Schedule = "one_cycle"
+    weight_decay: float = Field(1e-2, ge=0, le=10)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    augment: tuple[Augmentation, ...] = Field((), description="random changes of the training images")
+    threads: int = Field(2, ge=1, le=256, description="CPU threads; another number gives other bits")
+
+
+class PruneSpec(Spec):
+    """Structured pruning: whole channels are taken out, and the network is physically smaller afterwards."""
+
+    ratio: float | None = Field(None, gt=0, lt=1, description="share of channels removed from every layer")
+    widths: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        None, description="or: the channels that each layer keeps, in order"
+    )
+    criterion: Criterion = Field("taylor", description="what makes a channel important")
+    steps: int = Field(1, ge=1, le=100, description="rounds of pruning")
+    finetune_epochs: int = Field(1, ge=0, le=1000, description="training between two rounds")
+
+    @model_validator(mode="after")
+    def _ratio_or_widths(self) -> PruneSpec:
+        if (self.ratio is None) == (self.widths is None):
+            raise ValueError("give either ratio (0.6: six channels of ten go) or widths ([4, 8, 32, 16])")
+        return self
+
+
+class FinetuneSpec(Spec):
+    """Training of the network as it is now, with the settings of `train` where they are not given here."""
+
+    epochs: int = Field(4, ge=1, le=10_000)
+    learning_rate: float = Field(2e-3, gt=0, le=100)
+    teacher: Literal["dense"] | None = Field(
+        None, description="learn from the outputs of the dense network, too"
+    )
+    temperature: float = Field(3.0, gt=0, le=100, description="softness of the teacher's outputs")
+    teacher_weight: float = Field(0.7, ge=0, le=1, description="share of the loss that the teacher gives")
+
+
+class QuantizeSpec(Spec):
+    """int8 static post-training quantization to QDQ ONNX."""
+
+    calibration_images: int = Field(300, ge=1, le=60_000, description="training images that set the ranges")
+    engine: QuantizationEngine = "neural-compressor"
+    dense_weights: Literal["per_tensor", "per_channel"] = Field(
+        "per_tensor", description="scales of Gemm / MatMul weights; per_channel costs bytes"
+    )
+
+
+class PruneStep(Spec):
+    prune: PruneSpec
+
+
+class FinetuneStep(Spec):
+    finetune: FinetuneSpec = FinetuneSpec()
+
+
+class QuantizeStep(Spec):
+    quantize: QuantizeSpec = QuantizeSpec()
+
+
+STEPS: dict[str, type[Spec]] = {"prune": PruneStep, "finetune": FinetuneStep, "quantize": QuantizeStep}
+Step = Annotated[
+    Annotated[PruneStep, Tag("prune")]
+    | Annotated[FinetuneStep, Tag("finetune")]
+    | Annotated[QuantizeStep, Tag("quantize")],
+    Discriminator(lambda step: next(iter(step if isinstance(step, dict) else type(step).model_fields))),
+]
+
+
+def _named(names: dict[str, Any], parameters: dict[str, Any]) -> WithJsonSchema:
+    """The schema of what a recipe may write: a bare name, or a name with its parameters."""
+    with_parameters = {
+        "type": "object",
+        "properties": {
+            name: {"type": ["object", "null"], "properties": parameters, "additionalProperties": False}
+            for name in names
+        },
+        "minProperties": 1,
+        "maxProperties": 1,
+        "additionalProperties": False,
+    }
+    return WithJsonSchema({"anyOf": [{"enum": list(names)}, with_parameters]})
+
+
+_WIDTHS = {"widths": {"type": "array", "items": {"type": "integer", "minimum": 1}}}
+
+
+def _limit(parse: Any, example: str) -> Any:
+    return (
+        BeforeValidator(parse),
+        WithJsonSchema({"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*\S+\s*$", "examples": [example]}),
+    )
+
+
+_size, _points, _share, _ms = (
+    _limit(parse_size, "20 kB"),
+    _limit(parse_points, "0.3 pt"),
+    _limit(parse_share, "99 %"),
+    _limit(parse_ms, "5 ms"),
+)
+
+
+class Budget(Spec):
+    """What one artifact may cost. Any miss ends the build with exit code 1, after everything is written."""
+
+    max_size_bytes: Annotated[int, *_size] | None = Field(None, alias="max_size")
+    max_accuracy_drop: Annotated[float, *_points] | None = None
+    min_accuracy: Annotated[float, *_share] | None = None
+    max_median_ms: Annotated[float, *_ms] | None = Field(None, alias="max_median")
+    max_peak_rss_bytes: Annotated[int, *_size] | None = Field(None, alias="max_peak_rss")
+
+
+class Recipe(Spec):
+    """Everything that decides what a build gives."""
+
+    version: Literal[1]
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="names the files")
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    data: Annotated[DataSpec, _named(DATASETS, {})]
+    model: Annotated[ModelSpec, _named(MODELS, _WIDTHS)]
+    train: TrainSpec = TrainSpec()
+    compress: tuple[Step, ...] = Field((), description="carried out in this order")
+    export: tuple[Format, ...] = Field(("onnx", "tflite"), min_length=1)
+    targets: tuple[str, ...] = Field(("host",), min_length=1, description="the machines to measure on")
+    budget: dict[str, Budget] = Field(default_factory=dict, description="limits by artifact: int8.tflite")
+
+    @model_validator(mode="after")
+    def _steps_fit_together(self) -> Recipe:
+        kinds = [type(step) for step in self.compress]
+        if QuantizeStep in kinds[:-1]:
+            raise ValueError("compress: quantize must be the last step, and stand there once")
+        return self
+
+    @property
+    def quantize(self) -> QuantizeSpec | None:
+        last = self.compress[-1] if self.compress else None
+        return last.quantize if isinstance(last, QuantizeStep) else None
+
+    @property
+    def artifact_keys(self) -> tuple[str, ...]:
+        """The files of a build without the recipe's name, in the order of the table: "int8.tflite"."""
+        precisions = ("fp32", "int8") if self.quantize else ("fp32",)
+        return (
+            "dense.fp32.onnx",
+            *(f"{precision}.{suffix}" for precision in precisions for suffix in self.export),
+        )
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a recipe file, bare names included."""
+    schema = Recipe.model_json_schema(by_alias=True)
+    steps = schema["properties"]["compress"]["items"]
+    schema["properties"]["compress"]["items"] = {
+        "anyOf": [{"enum": [name for name in STEPS if name != "prune"]}, *steps["oneOf"]]
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "edgecnn recipe",
+        "description": "One recipe from training to measured, gated artifacts.",
+    }

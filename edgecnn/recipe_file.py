@@ -1,0 +1,244 @@
+"""From a recipe file (and `--set` options) to a `Recipe`, with every fault told by file, line and key."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import yaml
+
+from edgecnn import yaml_source
+from edgecnn.data import DATASETS
+from edgecnn.errors import RecipeError
+from edgecnn.models import MODELS
+from edgecnn.recipe import STEPS, TARGET_NAMES, Budget, PruneStep, Recipe, Spec, check_widths
+from edgecnn.yaml_source import KeyPath, YamlSource
+
+
+@dataclass(frozen=True)
+class LoadedRecipe:
+    """A recipe with the text that gives it again: the file's own, or one with the `--set` values in it."""
+
+    recipe: Recipe
+    text: str
+
+
+def load(path: Path | str, overrides: tuple[str, ...] = ()) -> LoadedRecipe:
+    """The recipe in the file at `path`, with `overrides` such as "train.epochs=3" laid over it.
+
+    Raises RecipeError (exit code 2) that names file, line, key, what was expected and the nearest right name.
+    """
+    path = Path(path)
+    text = _read(path)
+    source = yaml_source.parse(text, str(path))
+    for override in overrides:
+        _apply(override, source)
+    if overrides:
+        text = yaml.safe_dump(source.data, sort_keys=False)
+    return LoadedRecipe(_validated(source), text)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as fault:
+        near = difflib.get_close_matches(path.name, [p.name for p in _recipes_beside(path)], n=1, cutoff=0.5)
+        fix = f"did you mean {path.parent / near[0]}?" if near else "edgecnn init writes a recipe to start from"
+        raise RecipeError("there is no such recipe", where=str(path), fix=fix) from fault
+    except (OSError, UnicodeDecodeError) as fault:
+        raise RecipeError(f"the recipe cannot be read: {fault}", where=str(path)) from fault
+
+
+def _recipes_beside(path: Path) -> list[Path]:
+    return sorted(path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
+
+
+def _apply(override: str, source: YamlSource) -> None:
+    key, equals, value = override.partition("=")
+    where = f"--set {override}"
+    if not equals or not key.strip():
+        raise RecipeError("expected KEY=VALUE", where=where, fix="for example: --set train.epochs=3")
+    parsed = yaml_source.parse(value, where).data
+    *parents, last = key.strip().split(".")
+    node = source.data
+    path: KeyPath = ()
+    for part in (*parents, last):
+        node = _open_bare_name(node, path, source)
+        index: str | int = int(part) if isinstance(node, list) and part.isdigit() else part
+        path = (*path, index)
+        if isinstance(node, list):
+            if not isinstance(index, int) or index >= len(node):
+                raise RecipeError(f"the list has {len(node)} items, numbered from 0", where=where)
+        elif not isinstance(node, dict):
+            raise RecipeError(f"{key} is not a key that the recipe has", where=where)
+        if len(path) == len(parents) + 1:
+            node[index] = parsed
+            source.origins[path] = where
+        else:
+            node = node[index] if isinstance(node, list) else node.setdefault(part, {})
+
+
+def _open_bare_name(node: Any, path: KeyPath, source: YamlSource) -> Any:
+    """`node`, or {} / {name: {}} put in its place, so that a key can be set inside it."""
+    if isinstance(node, (dict, list)) or not path:
+        return node
+    opened: dict[str, Any] = {} if node is None else {str(node): {}}
+    parent = source.data
+    for part in path[:-1]:
+        parent = parent[part]
+    parent[path[-1]] = opened
+    return opened
+
+
+def _validated(source: YamlSource) -> Recipe:
+    data = source.data
+    if not isinstance(data, dict):
+        raise RecipeError(
+            "expected keys such as name, data, model", where=source.name, fix="edgecnn init writes a recipe"
+        )
+    if isinstance(data.get("version"), int) and data["version"] > 1:
+        raise RecipeError(
+            f"recipe version {data['version']} is newer than this edgecnn, which reads version 1",
+            where=source.where(("version",)),
+            fix="pip install -U edgecnn",
+        )
+    plain = _normalized(data, source)
+    try:
+        recipe = Recipe.model_validate_json(json.dumps(plain))
+    except pydantic.ValidationError as faults:
+        raise RecipeError("\n".join(_told(fault, source) for fault in faults.errors())) from faults
+    _check_names(recipe, source)
+    return recipe
+
+
+def _normalized(data: dict[str, Any], source: YamlSource) -> dict[str, Any]:
+    """`data` with bare names written out, in the form of `Recipe`."""
+    plain = {key: value for key, value in data.items() if value is not None}
+    for key, registry in (("data", DATASETS), ("model", MODELS)):
+        if key in plain:
+            plain[key] = _named(plain[key], (key,), registry, source)
+    if isinstance(plain.get("compress"), list):
+        plain["compress"] = [
+            _step(step, ("compress", index), source) for index, step in enumerate(plain["compress"])
+        ]
+    return plain
+
+
+def _named(value: Any, path: KeyPath, registry: dict[str, Any], source: YamlSource) -> dict[str, Any]:
+    name, parameters = _single(value, path, registry, source)
+    return {"name": name, **parameters}
+
+
+def _step(value: Any, path: KeyPath, source: YamlSource) -> dict[str, Any]:
+    name, parameters = _single(value, path, STEPS, source)
+    return {name: parameters}
+
+
+def _single(
+    value: Any, path: KeyPath, registry: dict[str, Any], source: YamlSource
+) -> tuple[str, dict[str, Any]]:
+    """The name and parameters of "name" or {name: {...}}."""
+    if isinstance(value, str):
+        value = {value: None}
+    if not isinstance(value, dict) or len(value) != 1:
+        raise RecipeError(
+            f"expected one name, or one name with its settings; names are {', '.join(registry)}",
+            where=source.where(path),
+        )
+    ((name, parameters),) = value.items()
+    if name not in registry:
+        raise RecipeError(
+            f"there is no {path[0]} {name!r}{_nearest(name, registry)}; expected one of: {', '.join(registry)}",
+            where=source.where(path),
+        )
+    if parameters is None:
+        parameters = {}
+    if not isinstance(parameters, dict):
+        raise RecipeError(f"expected settings of {name} as keys", where=source.where((*path, name)))
+    return name, parameters
+
+
+def _nearest(name: str, known: Any) -> str:
+    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _told(fault: Any, source: YamlSource) -> str:
+    """One line for one of pydantic's faults: where: key: what is wrong, what was expected."""
+    loc = fault["loc"]
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        known = _keys_at(loc[:-1])
+        message = f"unknown key{_nearest(loc[-1], known)}; known keys: {', '.join(known)}"
+    elif fault["type"] == "literal_error":
+        known = re.findall(r"'([^']*)'", fault["ctx"]["expected"]) or [fault["ctx"]["expected"]]
+        message = f"{fault['input']!r} is not one of {', '.join(known)}{_nearest(fault['input'], known)}"
+    elif fault["type"] == "missing":
+        message = "the key is missing"
+    else:
+        message = f"{message[0].lower()}{message[1:]}"
+        if not isinstance(fault["input"], (dict, list)):
+            message += f", not {json.dumps(fault['input'])}"
+    return f"{source.where(_source_path(loc, source.data))}: {message}"
+
+
+def _source_path(loc: tuple[str | int, ...], data: Any) -> KeyPath:
+    """Where in the file the place `loc` of the Recipe was written: union tags skipped, names stepped through."""
+    path: KeyPath = ()
+    for position, part in enumerate(loc):
+        if isinstance(data, dict) and part not in data and len(data) == 1 and path:
+            (name,) = data
+            if isinstance(data[name], dict) and part in data[name]:
+                path, data = (*path, name), data[name]
+        if isinstance(data, dict) and part in data:
+            path, data = (*path, part), data[part]
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            path, data = (*path, part), data[part]
+        elif position == len(loc) - 1 and isinstance(part, str):
+            path = (*path, part)
+    return path
+
+
+def _keys_at(loc: tuple[str | int, ...]) -> list[str]:
+    """The keys that a recipe may have at `loc`."""
+    spec: type[Spec] | None = Recipe
+    if loc[:1] == ("compress",) and len(loc) >= 3:
+        spec = STEPS[str(loc[2])]
+        loc = loc[3:]
+    elif loc[:1] == ("budget",):
+        spec, loc = Budget, ()
+    for part in loc:
+        annotation = spec.model_fields[str(part)].annotation if spec else None
+        spec = annotation if isinstance(annotation, type) and issubclass(annotation, Spec) else None
+    if spec is None:
+        return []
+    return [field.alias or name for name, field in spec.model_fields.items() if name != "name" or spec is Recipe]
+
+
+def _check_names(recipe: Recipe, source: YamlSource) -> None:
+    """What only the whole recipe can judge: targets, widths to prune to, artifacts that a budget is for."""
+    for index, step in enumerate(recipe.compress):
+        if isinstance(step, PruneStep):
+            try:
+                check_widths(recipe.model.name, step.prune.widths)
+            except ValueError as fault:
+                where = source.where(("compress", index, "prune", "widths"))
+                raise RecipeError(str(fault), where=where) from fault
+    for index, target in enumerate(recipe.targets):
+        if target not in TARGET_NAMES:
+            raise RecipeError(
+                f"there is no target {target!r}; expected one of: {', '.join(TARGET_NAMES)}",
+                where=source.where(("targets", index)),
+            )
+    for key in recipe.budget:
+        if key not in recipe.artifact_keys:
+            raise RecipeError(
+                f"this recipe writes no {key!r}{_nearest(key, recipe.artifact_keys)}; "
+                f"it writes: {', '.join(recipe.artifact_keys)}",
+                where=source.where(("budget", key)),
+            )
