@@ -227,7 +227,9 @@ class Recipe(Spec):
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        """The hash of what decides the files: where they are measured and what they may cost does not."""
+        decisive = self.model_dump(mode="json", exclude={"targets", "budget"})
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
 def json_schema() -> dict[str, Any]:

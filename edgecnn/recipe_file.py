@@ -48,7 +48,9 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as fault:
         near = difflib.get_close_matches(path.name, [p.name for p in _recipes_beside(path)], n=1, cutoff=0.5)
-        fix = f"did you mean {path.parent / near[0]}?" if near else "edgecnn init writes a recipe to start from"
+        fix = (
+            f"did you mean {path.parent / near[0]}?" if near else "edgecnn init writes a recipe to start from"
+        )
         raise RecipeError("there is no such recipe", where=str(path), fix=fix) from fault
     except (OSError, UnicodeDecodeError) as fault:
         raise RecipeError(f"the recipe cannot be read: {fault}", where=str(path)) from fault
@@ -217,7 +219,9 @@ def _keys_at(loc: tuple[str | int, ...]) -> list[str]:
         spec = annotation if isinstance(annotation, type) and issubclass(annotation, Spec) else None
     if spec is None:
         return []
-    return [field.alias or name for name, field in spec.model_fields.items() if name != "name" or spec is Recipe]
+    return [
+        field.alias or name for name, field in spec.model_fields.items() if name != "name" or spec is Recipe
+    ]
 
 
 def _check_names(recipe: Recipe, source: YamlSource) -> None:

@@ -41,7 +41,7 @@ class YamlSource:
     seen_nodes: set[int] = field(default_factory=set, repr=False)
 
     def where(self, path: KeyPath) -> str:
-        """"file:line: key", with the line of the nearest known parent."""
+        """ "file:line: key", with the line of the nearest known parent."""
         for depth in range(len(path), 0, -1):
             if path[:depth] in self.origins:
                 return self.origins[path[:depth]]
@@ -85,7 +85,9 @@ def _plain(loader: _Loader, node: yaml.Node, path: KeyPath, source: YamlSource, 
     if isinstance(node, yaml.ScalarNode):
         return loader.construct_object(node)
     if id(node) in source.seen_nodes:  # an alias gives the same node again
-        raise RecipeError("YAML aliases are not used in recipes", where=source.where(path), fix="write it out")
+        raise RecipeError(
+            "YAML aliases are not used in recipes", where=source.where(path), fix="write it out"
+        )
     source.seen_nodes.add(id(node))
     if isinstance(node, yaml.SequenceNode):
         return [

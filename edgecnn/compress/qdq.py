@@ -19,7 +19,18 @@ from onnx import numpy_helper
 from edgecnn.errors import QuantizationError
 
 MOVING_OPS = frozenset(
-    {"MaxPool", "Reshape", "Flatten", "Concat", "Transpose", "Squeeze", "Unsqueeze", "Split", "Slice", "Resize"}
+    {
+        "MaxPool",
+        "Reshape",
+        "Flatten",
+        "Concat",
+        "Transpose",
+        "Squeeze",
+        "Unsqueeze",
+        "Split",
+        "Slice",
+        "Resize",
+    }
 )
 DEFAULT_ATTRIBUTES = {
     "auto_pad": b"NOTSET",

@@ -26,29 +26,29 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Splits:
-    """The three parts of a data set. The test part serves for nothing but the final figures.
-
-    `sha256` stands for the contents: it goes into the hash of everything that is trained on them.
-    """
+    """The three parts of a data set. The test part serves for nothing but the final figures."""
 
     train: Dataset
     validation: Dataset
     test: Dataset
-    sha256: str
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a recipe must know of a data set before it is loaded; `loader` is "module:function", called lazily."""
+    """What a recipe must know of a data set before it is loaded.
 
-    loader: str
+    `module` has `load() -> Splits` and `SHA256`, which stands for the contents: it goes into the hash of
+    everything that is trained on them.
+    """
+
+    module: str
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
 
 
 DATASETS = {
     "mnist": DatasetInfo(
-        loader="edgecnn.data.mnist_digits:load",
+        module="edgecnn.data.mnist_digits",
         # Mean and standard deviation of the 60,000 training images, as every MNIST recipe since Caffe's has them.
         preprocessing=Preprocessing(height=28, width=28, channels=1, mean=(0.1307,), std=(0.3081,)),
         class_names=tuple("0123456789"),
@@ -58,8 +58,12 @@ DATASETS = {
 
 def load(name: str) -> Splits:
     """The splits of the data set `name` (a key of DATASETS). Raises DataError where its files are not intact."""
-    module, function = DATASETS[name].loader.split(":")
-    return cast(Splits, getattr(importlib.import_module(module), function)())
+    return cast(Splits, importlib.import_module(DATASETS[name].module).load())
+
+
+def contents_sha256(name: str) -> str:
+    """The hash that stands for the contents of the data set `name`; known without loading them."""
+    return cast(str, importlib.import_module(DATASETS[name].module).SHA256)
 
 
 def calibration_images(train: Dataset, n_images: int, seed: int) -> np.ndarray:

@@ -17,6 +17,8 @@ FILES = {
     "t10k-images-idx3-ubyte.gz": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte.gz": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
+# Stands for the contents of all of them.
+SHA256 = hashlib.sha256("".join(FILES.values()).encode()).hexdigest()
 N_VALIDATION = 5_000
 FOLDER = Path(__file__).parent / "mnist"
 
@@ -37,5 +39,4 @@ def load(folder: Path = FOLDER) -> Splits:
         train=part(train_images[:split_at], train_labels[:split_at], "train"),
         validation=part(train_images[split_at:], train_labels[split_at:], "validation"),
         test=part(test_images, test_labels, "test"),
-        sha256=hashlib.sha256("".join(FILES.values()).encode()).hexdigest(),
     )

@@ -11,7 +11,7 @@ SCHEMA_VERSION = 1
 
 
 class DeviceError(Exception):
-    """A fault on the measuring machine, told to the host as one JSON line: what is wrong and how to mend it."""
+    """A fault on the measuring machine, told to the host as one JSON line: what is wrong, how to mend it."""
 
     def __init__(self, what: str, fix: Optional[str] = None) -> None:
         super().__init__(what)

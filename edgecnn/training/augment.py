@@ -14,9 +14,7 @@ MAX_SCALE = 0.12
 AUGMENTATIONS = ("shift", "rotate", "scale", "flip")
 
 
-def augment(
-    images_nchw: torch.Tensor, names: tuple[str, ...], generator: torch.Generator
-) -> torch.Tensor:
+def augment(images_nchw: torch.Tensor, names: tuple[str, ...], generator: torch.Generator) -> torch.Tensor:
     """float32 `images_nchw` [n, c, h, w], each warped by its own random affine map (bilinear, edges repeated).
 
     `names` are of AUGMENTATIONS; the random numbers come from `generator` alone (a CPU one), so that a run
@@ -32,9 +30,7 @@ def augment(
     angle = uniform(math.radians(MAX_ROTATION_DEG)) if "rotate" in names else torch.zeros(n)
     zoom = 1 + uniform(MAX_SCALE) if "scale" in names else torch.ones(n)
     # affine_grid's coordinates run from -1 to 1: a shift by a share of the picture is twice that share.
-    shift_x, shift_y = (
-        uniform(2 * MAX_SHIFT) if "shift" in names else torch.zeros(n) for _ in range(2)
-    )
+    shift_x, shift_y = (uniform(2 * MAX_SHIFT) if "shift" in names else torch.zeros(n) for _ in range(2))
     mirror = torch.ones(n)
     if "flip" in names:
         mirror = 1 - 2 * torch.randint(0, 2, (n,), generator=generator).float()

@@ -84,7 +84,11 @@ def learning_rate_share(schedule: str, step: int, n_steps: int) -> float:
     if schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * step / n_steps))
     peak = max(1.0, WARMUP_SHARE * n_steps)
-    low, progress = (START_SHARE, 1 - step / peak) if step < peak else (END_SHARE, (step - peak) / max(1.0, n_steps - peak))
+    low, progress = (
+        (START_SHARE, 1 - step / peak)
+        if step < peak
+        else (END_SHARE, (step - peak) / max(1.0, n_steps - peak))
+    )
     return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
@@ -178,7 +182,8 @@ def _one_epoch(
         n_right += int((logits.argmax(1) == labels).sum())
         n_seen += len(labels)
         progress.advance(
-            1, f"epoch {epoch}/{settings.epochs}  loss {total_loss / n_seen:.3f}  accuracy {n_right / n_seen:.2%}"
+            1,
+            f"epoch {epoch}/{settings.epochs}  loss {total_loss / n_seen:.3f}  accuracy {n_right / n_seen:.2%}",
         )
     return total_loss / n_seen, n_right / n_seen
 

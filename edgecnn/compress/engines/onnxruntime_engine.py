@@ -37,7 +37,9 @@ def fit(float_path: Path, images_nchw: np.ndarray, per_channel_dense: bool, fold
         node.input[1] for node in model.graph.node if node.op_type in DENSE_OPS and node.input[1] in constants
     ]
     # One override without an axis makes a tensor per-tensor in a model that is otherwise per-channel.
-    overrides = {} if per_channel_dense else {name: [{"quant_type": QuantType.QInt8}] for name in dense_weights}
+    overrides = (
+        {} if per_channel_dense else {name: [{"quant_type": QuantType.QInt8}] for name in dense_weights}
+    )
     quantized_path = folder / "qdq.onnx"
     # It advises shape inference and other preparation, which the exporter has done.
     logger = logging.getLogger()

@@ -1,0 +1,330 @@
+"""The command line: parse, call one function, print, exit. Exit codes: 0 pass, 1 a budget failed, 2 usage or
+recipe, 3 any other fault, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgecnn import __version__
+from edgecnn.errors import EdgeCNNError
+
+if TYPE_CHECKING:
+    from edgecnn.records import Report
+
+ALIASES = {"val": "validate", "bench": "benchmark"}
+ORDER = ("init", "build", "validate", "benchmark", "predict", "report", "schema")
+INTERRUPTED = 130
+
+
+class EdgeGroup(click.Group):
+    """Commands in the order in which they are used; aliases; faults as plain sentences."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(self.commands, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except EdgeCNNError as fault:
+            if ctx.meta.get("edgecnn.debug"):
+                raise
+            click.echo(f"{click.style('error', fg='red', bold=True)}: {fault}", err=True)
+            ctx.exit(fault.exit_code)
+        except KeyboardInterrupt:
+            click.echo(
+                "interrupted: what was finished stays, and the same command goes on from there", err=True
+            )
+            ctx.exit(INTERRUPTED)
+
+
+def _keep_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.meta["edgecnn.debug"] = True
+
+
+def common(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that every command has."""
+    return click.option(
+        "--debug",
+        is_flag=True,
+        expose_value=False,
+        callback=_keep_debug,
+        help="Show the traceback of a fault.",
+    )(command)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+PATH = click.Path(path_type=Path)
+
+
+@click.group(
+    cls=EdgeGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(__version__, "-V", "--version", prog_name="edgecnn")
+def cli() -> None:
+    """One recipe from training to measured, gated ONNX and TFLite files.
+
+    \b
+    Start here:
+      edgecnn init                 write a recipe with comments
+      edgecnn build recipe.yaml    train, prune, quantize, export, measure
+      edgecnn report artifacts/NAME
+    """
+
+
+@cli.command()
+@click.argument("recipe", type=PATH)
+@click.option(
+    "-o", "--output", type=PATH, help="The folder to build into.  [default: artifacts/<recipe name>]"
+)
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a key of the recipe."
+)
+@click.option("--force", is_flag=True, help="Do every stage again.")
+@click.option("--dry-run", is_flag=True, help="Say what would run and why; write nothing.")
+@json_option
+@common
+def build(
+    recipe: Path, output: Path | None, overrides: tuple[str, ...], force: bool, dry_run: bool, as_json: bool
+) -> None:
+    """Build RECIPE: train, compress, export, measure, and hold the budget against it.
+
+    Stages whose inputs did not change are not done again. Exit code 1 when the budget is missed;
+    everything is written all the same.
+
+    \b
+    Examples:
+      edgecnn build recipes/mnist_lenet5_int8.yaml
+      edgecnn build recipe.yaml --dry-run
+      edgecnn build recipe.yaml --set train.epochs=3 --set seed=1 -o /tmp/quick
+    """
+    from edgecnn import pipeline
+
+    if dry_run:
+        planned = pipeline.plan(recipe, output, overrides=overrides, force=force)
+        rows = [{"stage": p.stage.name, "will_run": p.will_run, "why": p.why} for p in planned]
+        _print_json(rows) if as_json else _print_plan(rows)
+        return
+    with _terminal_progress() as progress:
+        report = pipeline.build(recipe, output, overrides=overrides, force=force, progress=progress)
+    _finish(report, as_json)
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=PATH)
+@click.option("--target", default="host", show_default=True, help="The machine to run on.")
+@json_option
+@common
+def validate(folder: Path, target: str, as_json: bool) -> None:
+    """Run every artifact in DIR over the test set again, and check the budget.
+
+    Exit code 1 when the budget is missed. Nothing is written.
+
+    \b
+    Example:
+      edgecnn validate artifacts/mnist_lenet5_int8
+    """
+    from edgecnn import pipeline
+
+    with _terminal_progress() as progress:
+        report = pipeline.validate(folder, target_name=_target(target), progress=progress)
+    _finish(report, as_json)
+
+
+@cli.command()
+@click.argument("artifacts", nargs=-1, required=True, metavar="ARTIFACT...", type=PATH)
+@click.option("--target", default="host", show_default=True, help="The machine to measure on.")
+@click.option("--runtime", "runtimes", multiple=True, help="Only this runtime (may be repeated).")
+@click.option(
+    "--threads",
+    multiple=True,
+    type=click.IntRange(1, 256),
+    help="This thread count (may be repeated).  [default: 1 and all cores]",
+)
+@click.option(
+    "--rounds", default=3, show_default=True, type=click.IntRange(1, 100), help="Process launches for each."
+)
+@click.option(
+    "--min-time",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0.01, 600),
+    help="Seconds of inference for each, all rounds together.",
+)
+@json_option
+@common
+def benchmark(
+    artifacts: tuple[Path, ...],
+    target: str,
+    runtimes: tuple[str, ...],
+    threads: tuple[int, ...],
+    rounds: int,
+    min_time: float,
+    as_json: bool,
+) -> None:
+    """Measure latency (batch 1) and peak memory of .onnx and .tflite files.
+
+    The files are interleaved over several rounds, each in a fresh process; every sample is kept.
+
+    \b
+    Examples:
+      edgecnn benchmark model.tflite
+      edgecnn benchmark old.tflite new.tflite --runtime litert --threads 1 --json
+    """
+    from edgecnn import pipeline
+
+    with _terminal_progress() as progress:
+        records = pipeline.benchmark(
+            artifacts,
+            target_name=_target(target),
+            runtimes=runtimes,
+            threads=threads,
+            rounds=rounds,
+            min_total_s=min_time,
+            progress=progress,
+        )
+    if as_json:
+        _print_json(records)
+    else:
+        from edgecnn.report import tables, terminal
+
+        terminal.print_benchmark(tables.benchmark(records), records, terminal.make_console())
+
+
+@cli.command()
+@click.argument("artifact", type=PATH)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=PATH)
+@click.option("--runtime", help="The runtime to use.  [default: the first that is installed]")
+@click.option("--top", default=5, show_default=True, type=click.IntRange(1, 1000), help="Classes to show.")
+@json_option
+@common
+def predict(artifact: Path, images: tuple[Path, ...], runtime: str | None, top: int, as_json: bool) -> None:
+    """Classify pictures (PNG, JPEG, .npy; files or folders) with an artifact.
+
+    The manifest beside the artifact says how a picture becomes its input.
+
+    \b
+    Example:
+      edgecnn predict artifacts/mnist_lenet5_int8/mnist_lenet5_int8.int8.tflite digit.png
+    """
+    from edgecnn import pipeline
+
+    predictions = pipeline.predict(artifact, images, runtime=runtime, top_k=top)
+    if as_json:
+        _print_json(predictions)
+    else:
+        from edgecnn.report import terminal
+
+        terminal.print_predictions(predictions, terminal.make_console())
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=PATH)
+@click.option(
+    "--format", "form", type=click.Choice(["table", "markdown", "json"]), default="table", show_default=True
+)
+@common
+def report(folder: Path, form: str) -> None:
+    """Show what the build in DIR found out.
+
+    \b
+    Examples:
+      edgecnn report artifacts/mnist_lenet5_int8
+      edgecnn report artifacts/mnist_lenet5_int8 --format markdown > report.md
+    """
+    from edgecnn import build_folder
+
+    found = build_folder.read_report(folder)
+    if form == "json":
+        click.echo(found.model_dump_json(indent=2))
+    elif form == "markdown":
+        from edgecnn.report import markdown
+
+        click.echo(markdown.render(found), nl=False)
+    else:
+        from edgecnn.report import terminal
+
+        terminal.print_report(found, terminal.make_console())
+
+
+@cli.command()
+@click.argument("path", type=PATH, default=Path("recipe.yaml"))
+@common
+def init(path: Path) -> None:
+    """Write a recipe with comments to PATH (default: recipe.yaml), to start from.
+
+    \b
+    Example:
+      edgecnn init my_model.yaml && edgecnn build my_model.yaml
+    """
+    from edgecnn import recipe_template
+
+    recipe_template.write(path)
+    click.echo(f"wrote {path}; next: edgecnn build {path}")
+
+
+@cli.command()
+@click.option("-o", "--output", type=PATH, help="Write to a file.  [default: print]")
+@common
+def schema(output: Path | None) -> None:
+    """Print the JSON Schema of a recipe, for editors.
+
+    \b
+    Example:
+      edgecnn schema -o recipe.schema.json
+    """
+    from edgecnn import files
+    from edgecnn.recipe import json_schema
+
+    text = json.dumps(json_schema(), indent=2) + "\n"
+    if output:
+        files.write_text(output, text)
+    else:
+        click.echo(text, nl=False)
+
+
+def _target(name: str) -> str:
+    from edgecnn.recipe import TARGET_NAMES
+
+    if name not in TARGET_NAMES:
+        raise click.BadParameter(f"{name!r} is not one of: {', '.join(TARGET_NAMES)}", param_hint="--target")
+    return name
+
+
+def _terminal_progress() -> Any:
+    from edgecnn.report import terminal
+
+    return terminal.progress(terminal.make_console(stderr=True))
+
+
+def _finish(report: Report, as_json: bool) -> None:
+    if as_json:
+        click.echo(report.model_dump_json(indent=2))
+    else:
+        from edgecnn.report import terminal
+
+        terminal.print_summary(report, terminal.make_console())
+    sys.exit(0 if report.passed else 1)
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+def _print_plan(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        click.echo(f"{'run ' if row['will_run'] else 'keep'}  {row['stage']:<20} {row['why']}")
+
+
+def main() -> None:
+    cli(prog_name="edgecnn")

@@ -1,0 +1,205 @@
+"""Conv -> CONV_2D, DEPTHWISE_CONV_2D."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgecnn.export.tflite.graph import Node, Value
+from edgecnn.export.tflite.lowering.context import NHWC, Lowering
+from edgecnn.export.tflite.model import Quantization, Tensor
+from edgecnn.export.tflite.reader import Unsupported
+from edgecnn.export.tflite.schema import ACTIVATIONS, PADDINGS
+
+
+@dataclass(frozen=True)
+class Window:
+    """A sliding window over height and width. `pads` are (top, left, bottom, right)."""
+
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+    pads: tuple[int, int, int, int]
+
+    @property
+    def options(self) -> dict[str, int]:
+        return {"stride_h": self.strides[0], "stride_w": self.strides[1]}
+
+    @property
+    def dilation_options(self) -> dict[str, int]:
+        return {"dilation_h": self.dilations[0], "dilation_w": self.dilations[1]}
+
+
+def window_of(node: Node, kernel: tuple[int, int]) -> Window:
+    """The window of a Conv or pooling node. Its pads are those that its output size needs: with `auto_pad`,
+    with `ceil_mode`, and where the last rows are never reached.
+    """
+    strides = tuple(node.attributes.get("strides", (1, 1)))
+    dilations = tuple(node.attributes.get("dilations", (1, 1)))
+    given = tuple(node.attributes.get("pads", (0, 0, 0, 0)))
+    auto = node.attributes.get("auto_pad", "NOTSET")
+    before, after = [], []
+    for axis in (0, 1):
+        size, out = node.data_input().shape[2 + axis], node.output.shape[2 + axis]
+        reach = (out - 1) * strides[axis] + (kernel[axis] - 1) * dilations[axis] + 1
+        total = max(reach - size, 0)
+        first = (
+            given[axis] if auto in ("NOTSET", "") else total // 2 + (total % 2 if auto == "SAME_LOWER" else 0)
+        )
+        before.append(first)
+        after.append(max(reach - size - first, 0))
+    return Window(kernel, strides, dilations, (before[0], before[1], after[0], after[1]))  # type: ignore[arg-type]
+
+
+def is_same(window: Window, in_size: tuple[int, int], out_size: tuple[int, int]) -> bool:
+    """Whether TFLite's SAME padding is the window's: as much before as after, the odd one after."""
+    for axis in (0, 1):
+        if out_size[axis] != -(-in_size[axis] // window.strides[axis]):
+            return False
+        effective = (window.kernel[axis] - 1) * window.dilations[axis] + 1
+        total = max((out_size[axis] - 1) * window.strides[axis] + effective - in_size[axis], 0)
+        if window.pads[axis] != total // 2:
+            return False
+    return True
+
+
+def pad_for(
+    lower: Lowering, node: Node, data: Tensor, window: Window, fill: float | None = None
+) -> tuple[Tensor, int]:
+    """(the data, the padding option): SAME where it equals the ONNX pads, else a PAD before and VALID.
+
+    `fill` is the real value to pad with, None for zero.
+    """
+    out_height_width = (node.output.shape[2], node.output.shape[3])
+    if is_same(window, (data.shape[1], data.shape[2]), out_height_width):
+        return data, PADDINGS["SAME"]
+    if not any(window.pads):
+        return data, PADDINGS["VALID"]
+    top, left, bottom, right = window.pads
+    return pad(lower, data, [(0, 0), (top, bottom), (left, right), (0, 0)], fill), PADDINGS["VALID"]
+
+
+def pad(lower: Lowering, data: Tensor, pads: list[tuple[int, int]], fill: float | None = None) -> Tensor:
+    """The data with that many elements before and after on each of its axes."""
+    shape = tuple(size + before + after for size, (before, after) in zip(data.shape, pads, strict=True))
+    padded = lower.temporary(data, shape=shape)
+    if fill is None:
+        lower.emit("PAD", [data, lower.vector(pads)], padded)
+    else:
+        value = np.full((), fill, np.float32)
+        if data.quantization is not None:
+            value = data.quantization.quantize(value, data.dtype)
+        lower.emit(
+            "PADV2", [data, lower.vector(pads), lower.constant(value, data.dtype, data.quantization)], padded
+        )
+    return padded
+
+
+def activation_of(node: Node) -> int:
+    return ACTIVATIONS[node.attributes.get("activation", "NONE")]
+
+
+def conv(lower: Lowering, node: Node) -> None:
+    """Conv of rank 4. Groups of one channel are depthwise; other groups are split, convolved and joined."""
+    weights = node.data_input(1)
+    if len(weights.shape) != 4:
+        raise Unsupported(f"convolutions over {len(weights.shape) - 2} axes are not converted, only over 2")
+    if not weights.is_constant:
+        raise Unsupported("its weights are computed, not constant")
+    data = lower.tensor_in(node.data_input(), NHWC)
+    window = window_of(node, (weights.shape[2], weights.shape[3]))
+    data, padding = pad_for(lower, node, data, window)
+    options = {
+        "padding": padding,
+        "activation": activation_of(node),
+        **window.options,
+        **window.dilation_options,
+    }
+    groups, channels = node.attributes.get("group", 1), data.shape[3]
+    weights = symmetric_weights(lower, weights, data)
+    bias = bias_tensor(lower, node.input(2), data, weights, weights.shape[0])
+    output = lower.result(node.output, NHWC)
+    if groups == 1:
+        lower.emit("CONV_2D", [data, lower.constant_in(weights, (0, 2, 3, 1)), bias], output, **options)
+    elif groups == channels:
+        options["depth_multiplier"] = weights.shape[0] // channels
+        kernel = lower.constant_in(weights, (1, 2, 3, 0))
+        lower.emit("DEPTHWISE_CONV_2D", [data, kernel, bias], output, **options)
+    else:
+        _grouped(lower, [data, lower.constant_in(weights, (0, 2, 3, 1)), bias], output, groups, options)
+
+
+def _grouped(
+    lower: Lowering, inputs: list[Tensor], output: Tensor, groups: int, options: dict[str, int]
+) -> None:
+    """SPLIT, one CONV_2D a group, CONCATENATION: the runtimes differ in what they know of grouped CONV_2D."""
+    data, weights, bias = inputs
+    part = lower.temporary(data, shape=(*data.shape[:3], data.shape[3] // groups))
+    parts = [lower.temporary(part) for _ in range(groups)]
+    lower.emit("SPLIT", [lower.constant(np.array(3, np.int32)), data], parts, num_splits=groups)
+    n_out = output.shape[3] // groups
+    results = []
+    for group, group_data in enumerate(parts):
+        channels = slice(group * n_out, (group + 1) * n_out)
+        result = lower.temporary(output, shape=(*output.shape[:3], n_out))
+        kernel, group_bias = channels_of(lower, weights, channels), channels_of(lower, bias, channels)
+        lower.emit("CONV_2D", [group_data, kernel, group_bias], result, **options)
+        results.append(result)
+    lower.emit("CONCATENATION", [*results], output, axis=3)
+
+
+def channels_of(lower: Lowering, tensor: Tensor, channels: slice) -> Tensor:
+    """Some of the output channels (axis 0) of constant weights or a bias."""
+    assert tensor.data is not None
+    quantization = tensor.quantization
+    if quantization is not None and not quantization.is_per_tensor:
+        quantization = Quantization(
+            quantization.scale[channels], quantization.zero_point[channels], quantization.axis
+        )
+    return lower.constant(tensor.data[channels], tensor.dtype, quantization)
+
+
+def symmetric_weights(lower: Lowering, weights: Value, data: Tensor) -> Value:
+    """Constant weights as the operator takes them: symmetric integers for integer data, else float32.
+
+    Asymmetric weights (zero point not 0) are quantized anew, symmetrically: kernels ignore a zero point of
+    weights.
+    """
+    if data.quantization is None or weights.quantization is None:
+        return Value(weights.name, weights.shape, "float32", weights.numbers())
+    if not np.any(weights.quantization.zero_point):
+        return weights
+    numbers, axis = weights.numbers(), weights.quantization.axis
+    others = None if axis is None else tuple(a for a in range(numbers.ndim) if a != axis)
+    largest = np.atleast_1d(np.abs(numbers).max(axis=others))
+    scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+    quantization = Quantization(scale, np.zeros(scale.size, np.int64), axis)
+    lower.note(
+        f"{lower.node.op} {lower.node.name}: its asymmetric weights were quantized anew with zero point 0 "
+        "(TFLite takes no other); quantize weights symmetrically for equal results"
+    )
+    return Value(weights.name, weights.shape, "int8", quantization.quantize(numbers, "int8"), quantization)
+
+
+def bias_tensor(lower: Lowering, bias: Value | None, data: Tensor, weights: Value, n_out: int) -> Tensor:
+    """The bias of n_out channels, zero where there is none. For integers: int32 of input scale x weight
+    scale.
+    """
+    if bias is not None and not bias.is_constant:
+        raise Unsupported("its bias is computed, not constant")
+    numbers = np.zeros(n_out, np.float32) if bias is None else bias.numbers().reshape(-1).astype(np.float32)
+    numbers = np.broadcast_to(numbers, (n_out,))
+    if data.quantization is None or weights.quantization is None:
+        return lower.constant(numbers)
+    scale = (data.quantization.scale * weights.quantization.scale).astype(np.float32)
+    axis = None if weights.quantization.axis is None else 0
+    quantization = Quantization(scale, np.zeros(scale.size, np.int64), axis)
+    if bias is not None and bias.dtype == "int32" and _close(bias.quantization, scale):
+        assert bias.data is not None
+        return lower.constant(np.broadcast_to(bias.data.reshape(-1), (n_out,)), "int32", quantization)
+    return lower.constant(quantization.quantize(numbers, "int32"), "int32", quantization)
+
+
+def _close(quantization: Quantization | None, scale: np.ndarray) -> bool:
+    return quantization is not None and bool(np.allclose(quantization.scale, scale, rtol=1e-5, atol=0))

@@ -1,0 +1,61 @@
+"""Gemm -> FULLY_CONNECTED."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgecnn.export.tflite.graph import Node, Value
+from edgecnn.export.tflite.lowering.context import Lowering
+from edgecnn.export.tflite.lowering.convolution import activation_of, bias_tensor, symmetric_weights
+from edgecnn.export.tflite.model import Quantization
+from edgecnn.export.tflite.reader import Unsupported
+
+
+def gemm(lower: Lowering, node: Node) -> None:
+    """Gemm with constant weights. After a flatten the columns of the weights follow the NHWC order of the
+    image.
+    """
+    weights, attributes = node.data_input(1), node.attributes
+    if attributes.get("transA"):
+        raise Unsupported("transA is not converted")
+    if not weights.is_constant:
+        raise Unsupported("its weights are computed, not constant")
+    if not attributes.get("transB"):
+        weights = _transposed(weights)
+    data = lower.tensor(node.data_input())
+    weights = _scaled(symmetric_weights(lower, weights, data), attributes.get("alpha", 1.0))
+    bias = node.input(2)
+    if bias is not None and attributes.get("beta", 1.0) != 1.0:
+        bias = Value(bias.name, bias.shape, "float32", bias.numbers() * np.float32(attributes["beta"]))
+    bias_constant = bias_tensor(lower, bias, data, weights, weights.shape[0])
+    kernel = lower.constant_in(_reordered(weights, data.columns), (0, 1))
+    output = lower.result(node.output, (0, 1))
+    lower.emit("FULLY_CONNECTED", [data, kernel, bias_constant], output, activation=activation_of(node))
+
+
+def _transposed(weights: Value) -> Value:
+    assert weights.data is not None
+    quantization = weights.quantization
+    if quantization is not None and quantization.axis is not None:
+        quantization = quantization.along(1 - quantization.axis)
+    return Value(weights.name, weights.shape[::-1], weights.dtype, weights.data.T, quantization)
+
+
+def _scaled(weights: Value, alpha: float) -> Value:
+    assert weights.data is not None
+    if alpha == 1.0:
+        return weights
+    quantization = weights.quantization
+    if quantization is None:
+        return Value(weights.name, weights.shape, weights.dtype, weights.data * np.float32(alpha))
+    if alpha <= 0:
+        raise Unsupported(f"alpha {alpha} of quantized weights is not positive")
+    scaled = Quantization(quantization.scale * np.float32(alpha), quantization.zero_point, quantization.axis)
+    return Value(weights.name, weights.shape, weights.dtype, weights.data, scaled)
+
+
+def _reordered(weights: Value, columns: np.ndarray | None) -> Value:
+    if columns is None:
+        return weights
+    assert weights.data is not None
+    return Value(weights.name, weights.shape, weights.dtype, weights.data[:, columns], weights.quantization)

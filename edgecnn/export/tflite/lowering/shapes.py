@@ -1,0 +1,137 @@
+"""Operations that move no number or only reorder them: Reshape, Flatten, Transpose."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgecnn.export.tflite.graph import Node, Value
+from edgecnn.export.tflite.lowering.context import Lowering, natural
+from edgecnn.export.tflite.model import Tensor
+from edgecnn.export.tflite.quantization import MOVEMENTS
+
+# What a flattened image may pass through on its way to a fully connected layer, element by element.
+_ELEMENTWISE = frozenset(
+    ["Relu", "Clip", "LeakyRelu", "HardSwish", "HardSigmoid", "Sigmoid", "Tanh", "QuantizeLinear", "DequantizeLinear"]
+)  # fmt: skip
+
+
+def reshape(lower: Lowering, node: Node) -> None:
+    """Reshape, Flatten, Squeeze, Unsqueeze: a RESHAPE, or nothing where the shape stays."""
+    value, source = node.output, lower.tensor(node.data_input())
+    if source.quantization is not None:
+        source = lower.requantize(source, value.quantization, "its input and output have different scales")
+    permutation = carried_layout(source, node.data_input().shape, value.shape)
+    if permutation is not None:
+        _emit_reshape(lower, source, lower.result(value, permutation))
+        return
+    image = _as_flattened(node.data_input().shape, value.shape)
+    if image and source.columns is None and source.permutation[0] == 0 and _ends_in_gemm(lower, value):
+        columns = np.arange(int(np.prod(value.shape[1:]))).reshape(image)
+        order = [axis - 1 for axis in source.permutation if axis]
+        columns = np.transpose(columns, order).reshape(-1)
+        _emit_reshape(lower, source, lower.result(value, (0, 1), columns))
+        return
+    source = lower.rearrange(source, natural(len(source.shape)))
+    _emit_reshape(lower, source, lower.result(value, natural(len(value.shape))))
+
+
+def _emit_reshape(lower: Lowering, source: Tensor, output: Tensor) -> None:
+    lower.emit("RESHAPE", [source, lower.vector(output.shape)], output)
+
+
+def carried_layout(source: Tensor, before: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The layout after reshaping the memory as it lies, None where that would mix up elements.
+
+    Both shapes fall into the shortest runs of axes with equal products. A run keeps its meaning where its
+    axes lie beside each other, in order, in the source; axes of size 1 lie anywhere.
+    """
+    if source.columns is not None:
+        return natural(len(after)) if before == after else None
+    runs = _runs(before, after)
+    if runs is None:
+        return None
+    memory = [axis for axis in source.permutation if before[axis] > 1]
+    order: list[int] = []
+    position = 0
+    by_first = {run_in[0]: (run_in, run_out) for run_in, run_out in runs if run_in}
+    while position < len(memory):
+        run_in, run_out = by_first.get(memory[position], ([], []))
+        if not run_in or memory[position : position + len(run_in)] != run_in:
+            return None
+        order += run_out
+        position += len(run_in)
+    return _with_unit_axes(tuple(order), after)
+
+
+def _with_unit_axes(order: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Adds the axes of size 1: in rank 4 so that the layout is NHWC where it can be, else where ONNX has
+    them.
+    """
+    rank = len(shape)
+    for candidate in ((0, 2, 3, 1), natural(rank)):
+        if len(candidate) == rank and [axis for axis in candidate if shape[axis] > 1] == list(order):
+            return candidate
+    result = list(order)
+    for axis in range(rank):
+        if shape[axis] <= 1:
+            result.insert(axis, axis)
+    return tuple(result)
+
+
+def _runs(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[int], list[int]]] | None:
+    """Pairs of runs of axes (of size over 1) with equal products, as short as can be."""
+    left = [axis for axis, size in enumerate(before) if size > 1]
+    right = [axis for axis, size in enumerate(after) if size > 1]
+    runs = []
+    while left or right:
+        if not left or not right:
+            return None
+        run_in, run_out = [left.pop(0)], [right.pop(0)]
+        product_in, product_out = before[run_in[0]], after[run_out[0]]
+        while product_in != product_out:
+            if product_in < product_out:
+                if not left:
+                    return None
+                run_in.append(left.pop(0))
+                product_in *= before[run_in[-1]]
+            else:
+                if not right:
+                    return None
+                run_out.append(right.pop(0))
+                product_out *= after[run_out[-1]]
+        runs.append((run_in, run_out))
+    return runs
+
+
+def _as_flattened(before: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of one image where the reshape flattens images to rows, else ()."""
+    flattens = len(after) == 2 and len(before) > 2 and before[0] == after[0]
+    return before[1:] if flattens else ()
+
+
+def _ends_in_gemm(lower: Lowering, value: Value) -> bool:
+    """Whether all that reads the rows are fully connected layers, whose weights can follow any order of
+    columns.
+    """
+    if value in lower.graph.outputs:
+        return False
+    for node in lower.users[value]:
+        if node.op == "Gemm" and node.inputs[0] is value and node.inputs.count(value) == 1:
+            continue
+        same_shape = node.outputs and node.output.shape == value.shape
+        if not same_shape or node.op not in _ELEMENTWISE | MOVEMENTS or not _ends_in_gemm(lower, node.output):
+            return False
+    return True
+
+
+def transpose(lower: Lowering, node: Node) -> None:
+    """Transpose only renames axes; whoever needs another order makes the TRANSPOSE."""
+    source = lower.tensor(node.data_input())
+    if source.quantization is not None:
+        source = lower.requantize(
+            source, node.output.quantization, "its input and output have different scales"
+        )
+    rank = len(source.shape)
+    order = node.attributes.get("perm", list(range(rank))[::-1])
+    renamed = tuple(list(order).index(axis) for axis in source.permutation)
+    lower.rename(node.output, source, renamed)

@@ -1,0 +1,169 @@
+"""QuantizeLinear / DequantizeLinear pairs -> integer operations with the same scales and zero points.
+
+An operation whose inputs all come out of DequantizeLinear, and whose output goes only into QuantizeLinear,
+is one integer operation: it then reads and writes the integers, and the nodes around it vanish. What
+remains of them stands at the borders between integer and float parts, and becomes QUANTIZE and DEQUANTIZE.
+"""
+
+from __future__ import annotations
+
+from edgecnn.export.tflite.graph import Graph, Node, Value
+
+# Operations that select or order elements: they give the same result before and after quantizing.
+MOVEMENTS = frozenset(
+    ["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "MaxPool", "Slice", "Split", "Identity"]
+)  # fmt: skip
+# Operations with constant weights, and whether the weights must be quantized for the operation to be an
+# integer one.
+WEIGHTED = frozenset(["Conv", "ConvTranspose", "Gemm", "MatMul"])
+INTEGER_OPERATIONS = MOVEMENTS | WEIGHTED | frozenset(
+    ["Add", "Sub", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceMax", "Relu", "Clip",
+     "LeakyRelu", "PRelu", "HardSwish", "Sigmoid", "Tanh", "Softmax", "LogSoftmax", "Resize", "Pad"]
+)  # fmt: skip
+
+
+def absorb_quantization(graph: Graph) -> None:
+    """Rewrites the graph in place; afterwards each value with `quantization` is an integer tensor."""
+    _merge_equal_quantizers(graph)
+    _move_quantizers_up(graph)
+    _move_dequantizers_down(graph)
+    _group(graph)
+    _remove_round_trips(graph)
+    graph.remove_dead()
+
+
+def quantize_interface(graph: Graph) -> None:
+    """Inputs and outputs become the integers that they are quantized to or dequantized from, under the old
+    names.
+    """
+    users, producers = graph.consumers(), graph.producers()
+    for i, value in enumerate(graph.inputs):
+        quantizer = graph.sole_consumer(value, users)
+        if quantizer is not None and quantizer.op == "QuantizeLinear":
+            graph.inputs[i] = quantizer.output
+            graph.nodes.remove(quantizer)
+            quantizer.output.name = value.name
+    for i, value in enumerate(graph.outputs):
+        dequantizer = producers.get(value)
+        if dequantizer is not None and dequantizer.op == "DequantizeLinear":
+            graph.outputs[i] = dequantizer.data_input()
+            graph.outputs[i].name = value.name
+    graph.remove_dead()
+
+
+def _merge_equal_quantizers(graph: Graph) -> None:
+    """Some tools write one QuantizeLinear for each reader of a tensor."""
+    seen: dict[Value, list[Node]] = {}
+    for node in graph.nodes:
+        if node.op != "QuantizeLinear":
+            continue
+        twins = seen.setdefault(node.data_input(), [])
+        twin = next((t for t in twins if _same_parameters(t.output, node.output)), None)
+        if twin is None:
+            twins.append(node)
+        else:
+            graph.replace(node.output, twin.output)
+    graph.remove_dead()
+
+
+def _same_parameters(a: Value, b: Value) -> bool:
+    return (
+        a.quantization is not None and b.quantization is not None and a.quantization.same_as(b.quantization)
+    )
+
+
+def _move_quantizers_up(graph: Graph) -> None:
+    """movement -> Q becomes Q -> movement, so that what feeds the movement sees its quantization."""
+    for node in reversed(list(graph.nodes)):
+        if node.op not in MOVEMENTS or len(node.outputs) != 1:
+            continue
+        producers, users = graph.producers(), graph.consumers()
+        source = node.data_input()
+        quantizer = graph.sole_consumer(node.output, users)
+        producer = producers.get(source)
+        if quantizer is None or quantizer.op != "QuantizeLinear" or producer is None:
+            continue
+        if producer.op == "DequantizeLinear" or graph.sole_consumer(source, users) is not node:
+            continue
+        integers = quantizer.output
+        before = Value(f"{source.name}_q", source.shape, integers.dtype, None, integers.quantization)
+        graph.nodes.remove(quantizer)
+        graph.nodes.insert(
+            graph.nodes.index(node), Node("QuantizeLinear", [source], [before], {}, quantizer.name)
+        )
+        node.inputs[0] = before
+        node.outputs = [integers]
+
+
+def _move_dequantizers_down(graph: Graph) -> None:
+    """DQ -> movement becomes movement -> DQ, unless a Q follows that will take them both."""
+    for node in list(graph.nodes):
+        if node.op not in MOVEMENTS:
+            continue
+        dequantizer = graph.producers().get(node.data_input())
+        if dequantizer is None or dequantizer.op != "DequantizeLinear":
+            continue
+        users = graph.consumers()
+        if all(_only_quantized(graph, output, users) for output in node.outputs):
+            continue
+        integers = dequantizer.data_input()
+        node.inputs[0] = integers
+        position = graph.nodes.index(node) + 1
+        for i, output in enumerate(node.outputs):
+            after = Value(f"{output.name}_q", output.shape, integers.dtype, None, integers.quantization)
+            node.outputs[i] = after
+            graph.nodes.insert(position, Node("DequantizeLinear", [after], [output], {}, dequantizer.name))
+
+
+def _only_quantized(graph: Graph, value: Value, users: dict[Value, list[Node]]) -> bool:
+    reader = graph.sole_consumer(value, users)
+    return reader is not None and reader.op == "QuantizeLinear"
+
+
+def _group(graph: Graph) -> None:
+    producers, users = graph.producers(), graph.consumers()
+    for node in graph.nodes:
+        if node.op not in INTEGER_OPERATIONS:
+            continue
+        if not all(_only_quantized(graph, output, users) for output in node.outputs):
+            continue
+        integers = [_integers_behind(node, i, producers) for i in range(len(node.inputs))]
+        if any(
+            found is None and value is not None for found, value in zip(integers, node.inputs, strict=True)
+        ):
+            continue
+        if not any(value is not None and not value.is_constant for value in integers):
+            continue
+        node.inputs = integers
+        node.outputs = [users[output][0].output for output in node.outputs]
+    taken = {output for node in graph.nodes if node.op != "QuantizeLinear" for output in node.outputs}
+    graph.nodes = [n for n in graph.nodes if n.op != "QuantizeLinear" or n.output not in taken]
+
+
+def _integers_behind(node: Node, index: int, producers: dict[Value, Node]) -> Value | None:
+    """The integer value that an input dequantizes, None where there is none."""
+    value = node.inputs[index]
+    if value is None:
+        return None
+    if value.is_constant:
+        is_operand = (
+            index == 0 or node.op in ("Add", "Sub", "Mul", "Concat", "PRelu") or _is_weight(node, index)
+        )
+        return value if value.quantization is not None or not is_operand else None
+    producer = producers.get(value)
+    return producer.data_input() if producer is not None and producer.op == "DequantizeLinear" else None
+
+
+def _is_weight(node: Node, index: int) -> bool:
+    return node.op in WEIGHTED and index == 1
+
+
+def _remove_round_trips(graph: Graph) -> None:
+    """DQ -> Q with equal parameters does nothing."""
+    for node in list(graph.nodes):
+        producer = graph.producers().get(node.data_input()) if node.op == "QuantizeLinear" else None
+        if producer is None or producer.op != "DequantizeLinear":
+            continue
+        if _same_parameters(producer.data_input(), node.output):
+            graph.nodes.remove(node)
+            graph.replace(node.output, producer.data_input())

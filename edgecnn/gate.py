@@ -1,0 +1,73 @@
+"""Budget x measurements -> verdicts. Pure: nothing is read, nothing written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from edgecnn.recipe import Budget
+from edgecnn.records import Artifact, Measurement, Verdict
+
+# Differences of image counts, as fractions, are compared with room for floating-point dust only.
+DUST = 1e-9
+
+
+def judge(budget: Mapping[str, Budget], artifacts: Iterable[Artifact]) -> tuple[Verdict, ...]:
+    """One verdict for each limit in `budget` (by artifact key). A limit without its figure is `missing`."""
+    found = {artifact.key: artifact for artifact in artifacts}
+    return tuple(
+        _verdict(metric, key, float(limit), found.get(key))
+        for key, limits in budget.items()
+        for metric, limit in limits.model_dump().items()
+        if limit is not None
+    )
+
+
+def _verdict(metric: str, key: str, limit: float, artifact: Artifact | None) -> Verdict:
+    figure, is_floor = FIGURES[metric]
+    actual = figure(artifact) if artifact else None
+    if actual is None:
+        refused = metric == "max_median_ms" and artifact is not None and _only_emulated(artifact)
+        return Verdict(
+            metric=metric,
+            artifact=key,
+            limit=limit,
+            actual=None,
+            status="refused" if refused else "missing",
+        )
+    holds = actual >= limit - DUST if is_floor else actual <= limit + DUST
+    return Verdict(
+        metric=metric, artifact=key, limit=limit, actual=actual, status="pass" if holds else "fail"
+    )
+
+
+def _of_measurements(
+    choose: Callable[[Iterable[float]], float], figure: Callable[[Measurement], float | None]
+) -> Callable[[Artifact], float | None]:
+    """The worst figure over the records of an artifact: the file must hold on every runtime it was run on."""
+
+    def worst(artifact: Artifact) -> float | None:
+        values = [value for m in artifact.measurements if (value := figure(m)) is not None]
+        return choose(values) if values else None
+
+    return worst
+
+
+def _median_ms(measurement: Measurement) -> float | None:
+    """With one thread; emulated milliseconds are not judged."""
+    if measurement.emulated or measurement.num_threads != 1 or measurement.latency_ms is None:
+        return None
+    return measurement.latency_ms.median
+
+
+def _only_emulated(artifact: Artifact) -> bool:
+    return bool(artifact.measurements) and all(m.emulated for m in artifact.measurements)
+
+
+# metric -> (its figure, whether the limit is a floor)
+FIGURES: dict[str, tuple[Callable[[Artifact], float | None], bool]] = {
+    "max_size_bytes": (lambda artifact: float(artifact.size_bytes), False),
+    "max_accuracy_drop": (_of_measurements(max, lambda m: m.accuracy_drop), False),
+    "min_accuracy": (_of_measurements(min, lambda m: m.accuracy), True),
+    "max_median_ms": (_of_measurements(max, _median_ms), False),
+    "max_peak_rss_bytes": (_of_measurements(max, lambda m: m.peak_rss_bytes), False),
+}

@@ -1,0 +1,166 @@
+"""What machine this is, and in which state: read from /proc and /sys. None is what cannot be read."""
+
+from __future__ import annotations
+
+import os
+import platform
+import struct
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+import numpy as np
+
+from edgecnn.ondevice.runtimes import installed_versions
+
+
+def probe(root: Path = Path("/")) -> Dict[str, Any]:
+    """The machine and its software. `root` is where /proc and /sys are looked for."""
+    return {
+        "cpu_model": cpu_model(root),
+        "arch": platform.machine(),
+        "bits": struct.calcsize("P") * 8,
+        "n_cores": usable_cores(),
+        "governor": governor(root),
+        "memory_bytes": memory_bytes(root),
+        "board_model": _text(root / "proc/device-tree/model"),
+        "os": os_name(root),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "runtimes": installed_versions(),
+        "boot_id": _text(root / "proc/sys/kernel/random/boot_id"),
+        "emulated": is_emulated(root),
+        **conditions(root),
+    }
+
+
+def conditions(root: Path = Path("/")) -> Dict[str, Any]:
+    """What changes from minute to minute: load, clock, temperature, throttling."""
+    return {
+        "load_1min": load_1min(root),
+        "clock_mhz": clock_mhz(root),
+        "temperature_c": temperature_c(root),
+        "throttle_flags": throttle_flags(root),
+    }
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on; a container or `taskset` may have left it fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_model(root: Path) -> Optional[str]:
+    """`model name` on x86 and 32-bit Arm; 64-bit Arm gives part numbers only, which tell cores apart too."""
+    fields: Dict[str, str] = {}
+    for line in (_text(root / "proc/cpuinfo") or "").splitlines():
+        key, _, value = line.partition(":")
+        fields.setdefault(key.strip(), value.strip())
+    if fields.get("model name"):
+        return fields["model name"]
+    if fields.get("CPU part"):
+        implementer, part = fields.get("CPU implementer"), fields["CPU part"]
+        known = ARM_PARTS.get(part) if implementer == "0x41" else None
+        return known or f"implementer {implementer} part {part}"
+    return platform.processor() or None
+
+
+# CPU part -> core of implementer 0x41 (Arm): MIDR_EL1 in the cores' technical reference manuals.
+ARM_PARTS = {
+    "0xb76": "ARM1176",
+    "0xc07": "Cortex-A7",
+    "0xd03": "Cortex-A53",
+    "0xd04": "Cortex-A35",
+    "0xd05": "Cortex-A55",
+    "0xd07": "Cortex-A57",
+    "0xd08": "Cortex-A72",
+    "0xd09": "Cortex-A73",
+    "0xd0a": "Cortex-A75",
+    "0xd0b": "Cortex-A76",
+    "0xd41": "Cortex-A78",
+}
+
+
+def governor(root: Path) -> Optional[str]:
+    return _text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+
+
+def clock_mhz(root: Path) -> Optional[float]:
+    khz = _number(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq")
+    if khz is not None:
+        return khz / 1000
+    for line in (_text(root / "proc/cpuinfo") or "").splitlines():
+        if line.startswith("cpu MHz"):
+            return float(line.partition(":")[2])
+    return None
+
+
+def temperature_c(root: Path) -> Optional[float]:
+    millidegrees = _number(root / "sys/class/thermal/thermal_zone0/temp")
+    return None if millidegrees is None else millidegrees / 1000
+
+
+def throttle_flags(root: Path) -> Optional[int]:
+    """A Raspberry Pi's flags: bits 0-3 under-voltage, capped, throttled, hot now; bits 16-19 since boot."""
+    text = _text(root / "sys/devices/platform/soc/soc:firmware/get_throttled")
+    try:
+        return None if text is None else int(text, 16)
+    except ValueError:
+        return None
+
+
+def load_1min(root: Path) -> Optional[float]:
+    text = _text(root / "proc/loadavg")
+    return float(text.split()[0]) if text else None
+
+
+def memory_bytes(root: Path) -> Optional[int]:
+    for line in (_text(root / "proc/meminfo") or "").splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def os_name(root: Path) -> str:
+    for line in (_text(root / "etc/os-release") or "").splitlines():
+        if line.startswith("PRETTY_NAME="):
+            return line.partition("=")[2].strip().strip('"')
+    return platform.system()
+
+
+def is_emulated(root: Path = Path("/")) -> bool:
+    """Whether qemu-user runs this: uname is the emulator's, but /proc/sys/kernel/arch is the real kernel's.
+
+    Kernels before 6.1 have no such file: then the answer is no.
+    """
+    real = _text(root / "proc/sys/kernel/arch")
+    if real is None:
+        return False
+    return _kernel_family(real) != _kernel_family(platform.machine())
+
+
+def _kernel_family(machine: str) -> str:
+    """One name for what one kernel may run natively: 64-bit kernels run 32-bit userlands, too."""
+    machine = machine.lower()
+    if machine.startswith(("arm", "aarch64")):
+        return "arm"
+    if machine in ("x86_64", "amd64", "x86") or (machine.startswith("i") and machine.endswith("86")):
+        return "x86"
+    return machine
+
+
+def _text(path: Path) -> Optional[str]:
+    try:
+        text = path.read_bytes().decode("utf-8", "replace").strip("\0\n ")
+    except OSError:
+        return None
+    return text or None
+
+
+def _number(path: Path) -> Optional[float]:
+    text = _text(path)
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,233 @@
+"""The whole flow on one screen: recipe -> network -> files -> measurements -> report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from edgecnn import build_folder, data, gate, recipe_file
+from edgecnn.errors import UsageError
+from edgecnn.progress import Progress, Silent
+from edgecnn.recipe import Recipe
+from edgecnn.records import Artifact, Measurement, ParityRecord, Report, StageFigures
+from edgecnn.report import remarks
+from edgecnn.stages import Planned, Stage, StageStore
+from edgecnn.steps.artifacts import export_stage, quantize_stage
+from edgecnn.steps.measurements import (
+    accuracy_records,
+    benchmark_files,
+    measure_stages,
+    parity_records,
+    record_for,
+    run_all,
+    with_times,
+)
+from edgecnn.steps.networks import Workshop, network_stages
+from edgecnn.targets import TARGETS
+from edgecnn.targets.record import Environment
+
+
+def build(
+    recipe_path: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    overrides: tuple[str, ...] = (),
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Builds the recipe into `output` (default: artifacts/<recipe name>) and returns what was found out.
+
+    Stages whose inputs did not change are not done again, unless `force`. `overrides` are such as
+    "train.epochs=3". A missed budget does not raise: see `Report.passed`. Raises EdgeCNNError.
+    """
+    loaded = recipe_file.load(Path(recipe_path), overrides)
+    progress = progress or Silent()
+    with build_folder.claimed(build_folder.path_for(loaded.recipe, output), loaded) as folder:
+        shop = Workshop(loaded.recipe, StageStore(folder), progress)
+        plan = _Plan(shop)
+        if force:
+            shop.store.forget(plan.stages)
+        for stage in plan.stages:
+            if not shop.store.run(stage):
+                progress.say(f"{stage.name}: unchanged")
+        build_folder.publish(folder, shop.store.folder(plan.export))
+        report = plan.report()
+        build_folder.write_report(folder, report)
+    return report
+
+
+def plan(
+    recipe_path: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    overrides: tuple[str, ...] = (),
+    force: bool = False,
+) -> list[Planned]:
+    """What `build` with the same arguments would run, and why. Nothing is written."""
+    loaded = recipe_file.load(Path(recipe_path), overrides)
+    folder = build_folder.path_for(loaded.recipe, output)
+    build_folder.check(folder, loaded.recipe)
+    shop = Workshop(loaded.recipe, StageStore(folder), Silent())
+    return shop.store.plan(_Plan(shop).stages, force=force)
+
+
+class _Plan:
+    """The stages of one build, in order, and the report that they add up to."""
+
+    def __init__(self, shop: Workshop) -> None:
+        self.shop = shop
+        recipe = shop.recipe
+        self.networks = network_stages(shop)
+        self.quantized = (
+            quantize_stage(shop, recipe.quantize, len(recipe.compress), self.networks[-1])
+            if recipe.quantize
+            else None
+        )
+        self.export = export_stage(shop, self.networks, self.quantized)
+        self.environments: list[Environment] = [TARGETS[name]().probe() for name in recipe.targets]
+        self.measured = [
+            measure_stages(shop, name, environment, self.export)
+            for name, environment in zip(recipe.targets, self.environments, strict=True)
+        ]
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        made = (*self.networks, *((self.quantized,) if self.quantized else ()))
+        return (*made, self.export, *(stage for pair in self.measured for stage in pair))
+
+    def report(self) -> Report:
+        recipe, store = self.shop.recipe, self.shop.store
+        artifacts = tuple(
+            self._measured(Artifact.model_validate(record))
+            for record in store.facts(self.export)["artifacts"]
+        )
+        parity = tuple(
+            ParityRecord.model_validate(record)
+            for evaluate, _ in self.measured
+            for record in store.facts(evaluate)["parity"]
+        )
+        notes = [*store.facts(self.export)["notes"]]
+        if self.quantized:
+            notes = [*store.facts(self.quantized)["notes"], *notes]
+        return Report(
+            recipe=_recipe_facts(recipe),
+            environment=asdict(self.environments[0]),
+            artifacts=artifacts,
+            stages=self._ledger(),
+            parity=parity,
+            verdicts=gate.judge(recipe.budget, artifacts),
+            notes=(*notes, *remarks.on_speed(artifacts)),
+        )
+
+    def _measured(self, artifact: Artifact) -> Artifact:
+        store = self.shop.store
+        measurements = [
+            with_times(measured, record_for(measured, artifact.sha256, store.facts(benchmark)["records"]))
+            for evaluate, benchmark in self.measured
+            for record in store.facts(evaluate)["measurements"][artifact.key]
+            for measured in [Measurement.model_validate(record)]
+        ]
+        return artifact.model_copy(update={"measurements": tuple(measurements)})
+
+    def _ledger(self) -> tuple[StageFigures, ...]:
+        rows = []
+        for stage in (*self.networks, *((self.quantized,) if self.quantized else ())):
+            record = self.shop.store.done(stage) or {}
+            figures = {name: record["facts"].get(name) for name in StageFigures.model_fields}
+            rows.append(
+                StageFigures.model_validate({**figures, "stage": stage.name, "seconds": record["seconds"]})
+            )
+        return tuple(rows)
+
+
+def _recipe_facts(recipe: Recipe) -> dict[str, Any]:
+    return {**recipe.model_dump(mode="json"), "sha256": recipe.sha256}
+
+
+def validate(folder: Path, *, target_name: str = "host", progress: Progress | None = None) -> Report:
+    """Runs every artifact in `folder` over the test set again, and holds the budget of its recipe against that.
+
+    Times and memory are those of the build, for files that are still the same. Nothing is written.
+    Raises UsageError where `folder` holds no build, or one of its files is gone.
+    """
+    progress = progress or Silent()
+    built, recipe = build_folder.read_report(folder), build_folder.read_recipe(folder)
+    target = TARGETS[target_name]()
+    environment = target.probe()
+    test = data.load(recipe.data.name).test
+    found = [build_folder.as_it_is(folder, artifact) for artifact in built.artifacts]
+    outputs = run_all(folder, found, test, target, environment, progress)
+    measured = accuracy_records(found, outputs, test, environment)
+    artifacts = tuple(_with_old_times(artifact, measured[artifact.key]) for artifact in found)
+    return built.model_copy(
+        update={
+            "environment": asdict(environment),
+            "artifacts": artifacts,
+            "parity": tuple(parity_records(folder, found, outputs, test, target)),
+            "verdicts": gate.judge(recipe.budget, artifacts),
+        }
+    )
+
+
+def _with_old_times(artifact: Artifact, fresh: list[Measurement]) -> Artifact:
+    """`artifact` with its `fresh` measurements; each has the times of the old one that it repeats."""
+    old = {(m.target, m.runtime, m.num_threads): m.model_dump(mode="json") for m in artifact.measurements}
+    timed = tuple(with_times(m, old.get((m.target, m.runtime, m.num_threads))) for m in fresh)
+    return artifact.model_copy(update={"measurements": timed})
+
+
+def benchmark(
+    paths: Sequence[Path],
+    *,
+    target_name: str = "host",
+    runtimes: Sequence[str] = (),
+    threads: Sequence[int] = (),
+    rounds: int = 3,
+    min_total_s: float = 1.0,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """Latency and peak memory of model files; see `steps.measurements.benchmark_files`.
+
+    Raises UsageError for a path that is no model file, and where no runtime is left.
+    """
+    target = TARGETS[target_name]()
+    for path in paths:
+        _check_model_file(path)
+        fitting = target.runtimes_for(path.suffix.lstrip(".").lower())
+        if not any(not runtimes or name in runtimes for name in fitting):
+            raise UsageError(
+                f"none of the runtimes {', '.join(runtimes) or '(none)'} runs it here",
+                where=str(path),
+                fix=f"use one of: {', '.join(fitting) or 'pip install ai-edge-litert onnxruntime'}",
+            )
+    return benchmark_files(
+        paths,
+        target,
+        target.probe(),
+        progress or Silent(),
+        runtimes=runtimes,
+        threads=threads,
+        rounds=rounds,
+        min_total_s=min_total_s,
+    )
+
+
+def predict(
+    model: Path, pictures: Sequence[Path], *, runtime: str | None = None, top_k: int = 5
+) -> list[dict[str, Any]]:
+    """The `top_k` classes of each picture (files or folders), by the model file and the manifest beside it.
+
+    Each is {"picture", "guesses": [{"class_index", "class_name", "probability"}]}, the best first.
+    """
+    _check_model_file(model)
+    return TARGETS["host"]().predict(model, pictures, runtime=runtime, top_k=top_k)
+
+
+def _check_model_file(path: Path) -> None:
+    if path.suffix.lower() not in (".onnx", ".tflite"):
+        raise UsageError("not a .onnx or .tflite file", where=str(path))
+    if not path.is_file():
+        raise UsageError("there is no such file", where=str(path))

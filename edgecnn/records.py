@@ -1,0 +1,136 @@
+"""What `report.json` holds, as frozen types: sizes in bytes, times in ms, accuracies as fractions 0..1."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+Status = Literal["pass", "fail", "missing", "inconclusive", "refused"]
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Latency(Record):
+    """One inference at batch 1, in ms, over all samples."""
+
+    min: float
+    median: float
+    mean: float
+    p90: float
+    p99: float
+
+
+class ClassFigures(Record):
+    """Figures of one class; None where there is nothing to divide by."""
+
+    name: str
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    n_images: int
+
+
+class Measurement(Record):
+    """One artifact on one runtime with one thread count on one target."""
+
+    runtime: str
+    runtime_version: str
+    target: str
+    emulated: bool
+    num_threads: int
+    load_ms: float | None = None
+    first_run_ms: float | None = None
+    warmup_runs: int | None = None
+    n_runs: int | None = None
+    timed_every: int | None = None
+    latency_ms: Latency | None = None
+    median_interval_ms: tuple[float, float] | None = None
+    peak_rss_bytes: int | None = None
+    rss_before_load_bytes: int | None = None
+    n_images: int
+    accuracy: float
+    accuracy_drop: float
+    accuracy_drop_interval: tuple[float, float]
+    mcnemar_p: float
+    macro_recall: float
+    macro_f1: float
+    agreement: float | None = Field(None, description="equal top-1 with the float model of the same weights")
+    per_class: tuple[ClassFigures, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    warnings: tuple[str, ...] = ()
+    samples_ms: tuple[float, ...] = ()
+
+
+class Artifact(Record):
+    """One exported model file. `key` is its name without the recipe's: "int8.tflite"."""
+
+    key: str
+    file: str
+    format: Literal["onnx", "tflite"]
+    variant: Literal["dense", "final"]
+    precision: Literal["fp32", "fp16", "int8", "int8_dynamic", "int4"]
+    size_bytes: int
+    weight_bytes: int = Field(description="constants, biases included")
+    overhead_bytes: int = Field(description="what is neither weight nor bias")
+    sha256: str
+    n_params: int
+    n_macs: int
+    measurements: tuple[Measurement, ...] = ()
+
+
+class StageFigures(Record):
+    """The ledger: the network after each stage, as the files that it would be written to."""
+
+    stage: str
+    n_params: int
+    n_macs: int
+    weight_bytes: int
+    file_bytes: int = Field(description="of the .tflite")
+    gzip_bytes: int = Field(description="of the .tflite, gzipped")
+    validation_accuracy: float
+    seconds: float
+
+
+class ParityRecord(Record):
+    """How far the two int8 files are apart on the test images, in steps of the output scale."""
+
+    reference: str
+    candidate: str
+    runtime: str
+    top1_equal: float
+    max_lsb: int
+    lsb_histogram: dict[str, int]
+    n_images: int
+
+
+class Verdict(Record):
+    """One limit, held against what was measured. Only `pass` is green."""
+
+    metric: str
+    artifact: str
+    limit: float
+    actual: float | None
+    status: Status
+
+
+class Report(Record):
+    """Everything that a build found out."""
+
+    schema_version: int = SCHEMA_VERSION
+    recipe: dict[str, Any]
+    environment: dict[str, Any]
+    artifacts: tuple[Artifact, ...]
+    stages: tuple[StageFigures, ...]
+    parity: tuple[ParityRecord, ...]
+    verdicts: tuple[Verdict, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every limit of the budget holds."""
+        return all(verdict.status == "pass" for verdict in self.verdicts)

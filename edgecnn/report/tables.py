@@ -1,0 +1,211 @@
+"""Measurements as rows of text: one source for the terminal and for Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgecnn.records import Artifact, Measurement, ParityRecord, Report, Verdict
+from edgecnn.report.remarks import shown_measurement
+from edgecnn.units import format_ms, format_points, format_share, format_size
+
+NONE = "-"
+
+
+@dataclass(frozen=True)
+class Table:
+    """`rows` of cells as text under `header`; the columns in `right` are numbers."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    right: frozenset[int]
+
+
+def summary(report: Report) -> Table:
+    """What each file costs, on its preferred runtime with one thread."""
+    rows = []
+    for artifact in report.artifacts:
+        shown = shown_measurement(artifact)
+        is_reference = artifact.variant == "dense"
+        rows.append(
+            (
+                "dense fp32 (ref)" if is_reference else artifact.key,
+                format_size(artifact.size_bytes),
+                format_share(shown.accuracy) if shown else NONE,
+                NONE if is_reference or shown is None else _drop(shown),
+                _latency(shown),
+                status(artifact.key, report.verdicts),
+            )
+        )
+    header = ("artifact", "size", "accuracy", "drop [95 %], pt", "median/p90", "budget")
+    return Table(title(report), header, tuple(rows), frozenset({1, 2, 3, 4}))
+
+
+def title(report: Report) -> str:
+    shown = next((m for artifact in report.artifacts for m in artifact.measurements), None)
+    environment = report.environment
+    images = f"{shown.n_images:,} test images" if shown else "not measured"
+    return f"{report.recipe['name']} - {images} - {environment['target']} {environment['arch']}, 1 thread"
+
+
+def _drop(measurement: Measurement) -> str:
+    low, high = (format_points(bound, signed=True) for bound in measurement.accuracy_drop_interval)
+    return f"{format_points(measurement.accuracy_drop)} [{low}, {high}]"
+
+
+def _latency(measurement: Measurement | None) -> str:
+    if measurement is None or measurement.latency_ms is None:
+        return NONE
+    median, unit = format_ms(measurement.latency_ms.median).split()
+    factor = 1000 if unit == "us" else 1
+    p90 = measurement.latency_ms.p90 * factor
+    return f"{median}/{p90:.0f} {unit}" if "." not in median else f"{median}/{p90:.1f} {unit}"
+
+
+def status(key: str, verdicts: Iterable[Verdict]) -> str:
+    """The worst verdict on an artifact, "-" where the budget does not name it."""
+    of_artifact = [verdict.status for verdict in verdicts if verdict.artifact == key]
+    return next((one for one in of_artifact if one != "pass"), "pass" if of_artifact else NONE)
+
+
+def runtimes(report: Report) -> Table:
+    """Every record: artifact, runtime and thread count."""
+    rows = [
+        (
+            artifact.key,
+            f"{m.runtime} {m.runtime_version}",
+            str(m.num_threads),
+            format_share(m.accuracy),
+            f"{m.macro_f1:.4f}",
+            f"{m.agreement:.2%}" if m.agreement is not None else NONE,
+            _latency(m),
+            format_ms(m.load_ms) if m.load_ms is not None else NONE,
+            format_ms(m.first_run_ms) if m.first_run_ms is not None else NONE,
+            format_size(m.peak_rss_bytes) if m.peak_rss_bytes is not None else NONE,
+        )
+        for artifact in report.artifacts
+        for m in artifact.measurements
+    ]
+    header = (
+        "artifact", "runtime", "threads", "accuracy", "macro F1", "agreement", "median/p90", "load", "first run",
+        "peak RSS",
+    )  # fmt: skip
+    return Table("Each runtime", header, tuple(rows), frozenset(range(2, 10)))
+
+
+def ledger(report: Report) -> Table:
+    """The network after each stage, as the .tflite that it would be."""
+    rows = [
+        (
+            row.stage,
+            f"{row.n_params:,}",
+            f"{row.n_macs:,}",
+            format_size(row.weight_bytes),
+            format_size(row.file_bytes),
+            format_size(row.gzip_bytes),
+            format_share(row.validation_accuracy),
+            f"{row.seconds:.0f} s",
+        )
+        for row in report.stages
+    ]
+    header = ("stage", "params", "MACs", "weights", ".tflite", "gzipped", "validation", "took")
+    return Table("Stage by stage", header, tuple(rows), frozenset(range(1, 8)))
+
+
+def sizes(report: Report) -> Table:
+    """Where the bytes of each file are."""
+    rows = [
+        (
+            artifact.key,
+            format_size(artifact.size_bytes),
+            format_size(artifact.weight_bytes),
+            format_size(artifact.overhead_bytes),
+            f"{artifact.n_params:,}",
+            f"{artifact.n_macs:,}",
+        )
+        for artifact in report.artifacts
+    ]
+    header = ("artifact", "file", "weights", "the rest", "params", "MACs")
+    return Table("Bytes", header, tuple(rows), frozenset(range(1, 6)))
+
+
+def verdicts(report: Report) -> Table:
+    rows = [
+        (
+            verdict.artifact,
+            verdict.metric,
+            limit_text(verdict.metric, verdict.limit),
+            limit_text(verdict.metric, verdict.actual) if verdict.actual is not None else NONE,
+            verdict.status,
+        )
+        for verdict in report.verdicts
+    ]
+    return Table(
+        "Budget", ("artifact", "limit", "allowed", "actual", "verdict"), tuple(rows), frozenset({2, 3})
+    )
+
+
+def limit_text(metric: str, value: float) -> str:
+    """A limit or its figure with the unit of its metric."""
+    if metric.endswith("_bytes"):
+        return format_size(value)
+    if metric.endswith("_ms"):
+        return format_ms(value)
+    return f"{format_points(value)} pt" if metric == "max_accuracy_drop" else format_share(value)
+
+
+def remarks(report: Report) -> list[str]:
+    """What is said below the summary: parity, the target, what is slow and why, doubts about the timing."""
+    lines = [parity_line(record) for record in report.parity if _is_shown(record, report.parity)]
+    if report.environment.get("target") == "host" and not report.environment.get("board_model"):
+        lines.append("these are times of this machine, not of a board")
+    lines += report.notes
+    doubts = [
+        (artifact.key, doubt)
+        for artifact in report.artifacts
+        if (shown := shown_measurement(artifact))
+        for doubt in shown.warnings
+    ]
+    if doubts:
+        keys = ", ".join(dict.fromkeys(key for key, _ in doubts))
+        lines.append(f"timing is doubtful ({keys}): {doubts[0][1]}")
+    return lines
+
+
+def _is_shown(record: ParityRecord, records: Sequence[ParityRecord]) -> bool:
+    """The summary shows the preferred runtime against the exact reference."""
+    return record == records[0]
+
+
+def parity_line(record: ParityRecord) -> str:
+    n_equal = round(record.top1_equal * record.n_images)
+    return (
+        f"int8 ONNX = TFLite: top-1 equal on {n_equal:,} of {record.n_images:,}, logits at most "
+        f"{record.max_lsb} LSB apart ({record.runtime} against {record.reference.partition(' on ')[2]})"
+    )
+
+
+def benchmark(records: Sequence[Mapping[str, Any]]) -> Table:
+    """The records of `edgecnn benchmark`."""
+    rows = []
+    for record in records:
+        latency = record["latency_ms"]
+        times = (format_ms(latency[name]) for name in ("min", "median", "mean", "p90", "p99"))
+        rows.append(
+            (
+                record["file"],
+                f"{record['runtime']} {record['runtime_version']}",
+                str(record["num_threads"]),
+                format_size(record["size_bytes"]),
+                *times,
+                format_ms(record["load_ms"]),
+                format_ms(record["first_run_ms"]),
+                format_size(record["peak_rss_bytes"]),
+            )
+        )
+    header = (
+        "file", "runtime", "threads", "size", "min", "median", "mean", "p90", "p99", "load", "first run", "peak RSS",
+    )  # fmt: skip
+    return Table("Latency of one inference, batch 1", header, tuple(rows), frozenset(range(2, 12)))

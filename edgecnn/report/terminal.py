@@ -1,0 +1,176 @@
+"""What people see in the terminal: progress bars, and reports as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table as RichTable
+
+from edgecnn.records import Report
+from edgecnn.report import tables
+from edgecnn.report.tables import Table
+
+STYLES = {
+    "pass": "green",
+    "fail": "bold red",
+    "missing": "bold red",
+    "refused": "bold red",
+    "inconclusive": "yellow",
+}
+# Wide enough for the widest table where the output is no terminal (a log of CI).
+PLAIN_WIDTH = 140
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
+    return console
+
+
+class TerminalProgress:
+    """A bar for the work at hand, which leaves one line when it is done. Without a terminal: the lines alone."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._title = ""
+
+    def start(self, title: str, total: int) -> None:
+        self.stop()
+        self._title = title
+        if self._console.is_terminal:
+            self._bar = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(compact=True),
+                TextColumn("{task.fields[detail]}"),
+                console=self._console,
+                transient=True,
+            )
+            self._task = self._bar.add_task(f"{title:<12}", total=total, detail="")
+            self._bar.start()
+        else:
+            self._console.print(f"{escape(title)} ...")
+
+    def advance(self, steps: int = 1, detail: str = "") -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, advance=steps, detail=escape(detail))
+
+    def finish(self, detail: str = "") -> None:
+        self.stop()
+        self._console.print(f"[green]done[/] {escape(self._title):<12} {escape(detail)}")
+
+    def say(self, line: str) -> None:
+        self._console.print(f"[dim]{escape(line)}[/]")
+
+    def stop(self) -> None:
+        """Takes the bar off the screen; safe to call at any time."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+@contextmanager
+def progress(console: Console) -> Iterator[TerminalProgress]:
+    """Bars on `console`; none is left behind, however the block ends."""
+    bars = TerminalProgress(console)
+    try:
+        yield bars
+    finally:
+        bars.stop()
+
+
+def print_summary(report: Report, console: Console) -> None:
+    """The table that a build ends with, and what must be said beside it."""
+    print_table(tables.summary(report), console)
+    for line in tables.remarks(report):
+        console.print(f"  {escape(line)}")
+    print_missed(report, console)
+
+
+def print_missed(report: Report, console: Console) -> None:
+    """One line for each limit that does not hold: what was allowed, what is, by how much."""
+    for verdict in report.verdicts:
+        if verdict.status == "pass":
+            continue
+        allowed = tables.limit_text(verdict.metric, verdict.limit)
+        if verdict.actual is None:
+            said = f"{verdict.status}: {verdict.artifact} has no figure for {verdict.metric} ({allowed})"
+        else:
+            actual = tables.limit_text(verdict.metric, verdict.actual)
+            excess = tables.limit_text(verdict.metric, abs(verdict.actual - verdict.limit))
+            said = f"{verdict.status}: {verdict.artifact} {verdict.metric} is {actual}, allowed {allowed} (off by {excess})"
+        console.print(f"[{STYLES[verdict.status]}]{escape(said)}[/]")
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Everything that is in the report but the samples."""
+    print_summary(report, console)
+    for table in (
+        tables.verdicts(report),
+        tables.runtimes(report),
+        tables.ledger(report),
+        tables.sizes(report),
+    ):
+        if table.rows:
+            console.print()
+            print_table(table, console)
+    if report.parity:
+        console.print("\n[bold]Parity of the int8 pair[/]")
+        for record in report.parity:
+            console.print(f"  {escape(tables.parity_line(record))}")
+
+
+def print_table(table: Table, console: Console) -> None:
+    drawn = RichTable(
+        box=box.SIMPLE_HEAD, title=escape(table.title), title_justify="left", title_style="bold"
+    )
+    for column, name in enumerate(table.header):
+        drawn.add_column(escape(name), justify="right" if column in table.right else "left", no_wrap=True)
+    for row in table.rows:
+        drawn.add_row(*_styled(row))
+    console.print(drawn)
+
+
+def _styled(row: Iterable[str]) -> list[str]:
+    return [f"[{STYLES[cell]}]{cell}[/]" if cell in STYLES else escape(cell) for cell in row]
+
+
+def print_benchmark(table: Table, records: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """The table of latencies, and every doubt once with the files that it is about."""
+    print_table(table, console)
+    doubts: dict[str, list[str]] = {}
+    for record in records:
+        for doubt in record["warnings"]:
+            doubts.setdefault(doubt, []).append(f"{record['file']} on {record['runtime']}")
+    for doubt, about in doubts.items():
+        console.print(f"  [yellow]{escape(', '.join(dict.fromkeys(about)))}: {escape(doubt)}[/]")
+
+
+def print_predictions(predictions: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """For each picture its classes, the best first, with their probabilities."""
+    for prediction in predictions:
+        console.print(f"[bold]{escape(prediction['picture'])}[/]")
+        for guess in prediction["guesses"]:
+            console.print(f"  {guess['probability']:>7.2%}  {escape(guess['class_name'])}")

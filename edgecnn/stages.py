@@ -1,0 +1,176 @@
+"""Stages and where their results are kept: each under the hash of all that went into it.
+
+A stage's key is known before anything runs, so a plan can be told without running it, and nothing is
+done twice. A result is there when its `done.json` is; that file is written last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from edgecnn import files
+
+DONE = "done.json"
+FOLDER = ".stages"
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One step of a build: what decides its result (`inputs`, plain JSON), which stages it needs, and `work`.
+
+    `code` names the modules or packages of edgecnn whose source decides the result, too.
+    `work(folder)` leaves files in its folder and returns facts as plain JSON.
+    """
+
+    name: str
+    inputs: dict[str, Any]
+    work: Callable[[Path], dict[str, Any]]
+    needs: tuple[Stage, ...] = ()
+    code: tuple[str, ...] = ()
+
+    @cached_property
+    def recorded_inputs(self) -> dict[str, Any]:
+        needed = {f"needs {stage.name}": stage.key for stage in self.needs}
+        sources = {f"code of {module}": source_sha256(module) for module in self.code}
+        return {**_flat(self.inputs), **needed, **sources}
+
+    @cached_property
+    def key(self) -> str:
+        return hashlib.sha256(json.dumps(self.recorded_inputs, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a build will do with a stage: `why` is empty where its result is there already."""
+
+    stage: Stage
+    why: str
+
+    @property
+    def will_run(self) -> bool:
+        return bool(self.why)
+
+
+class StageStore:
+    """The results of stages below one build folder."""
+
+    def __init__(self, build_folder: Path) -> None:
+        self.root = build_folder / FOLDER
+
+    def folder(self, stage: Stage) -> Path:
+        return self.root / stage.name / stage.key
+
+    def done(self, stage: Stage) -> dict[str, Any] | None:
+        """The record of a finished stage: its `facts`, `inputs`, `seconds`; None where it is not finished."""
+        return _read_json(self.folder(stage) / DONE)
+
+    def facts(self, stage: Stage) -> dict[str, Any]:
+        record = self.done(stage)
+        if record is None:
+            raise KeyError(stage.name)
+        facts: dict[str, Any] = record["facts"]
+        return facts
+
+    def run(self, stage: Stage) -> bool:
+        """Does the work of `stage` unless its result is there; says whether it ran.
+
+        What an interrupted run left in its folder (a checkpoint) is there for `work` to go on from.
+        """
+        if self.done(stage) is not None:
+            return False
+        folder = self.folder(stage)
+        folder.mkdir(parents=True, exist_ok=True)
+        started = time.monotonic()
+        facts = stage.work(folder)
+        record = {
+            "facts": facts,
+            "inputs": stage.recorded_inputs,
+            "seconds": round(time.monotonic() - started, 2),
+            "finished": time.time(),
+        }
+        files.write_text(folder / DONE, json.dumps(record, indent=1) + "\n")
+        return True
+
+    def forget(self, stages: tuple[Stage, ...]) -> None:
+        """Removes the results of `stages`, so that they run again."""
+        for stage in stages:
+            shutil.rmtree(self.folder(stage), ignore_errors=True)
+
+    def plan(self, stages: tuple[Stage, ...], *, force: bool = False) -> list[Planned]:
+        """What would run, in order, and why."""
+        planned: dict[str, Planned] = {}
+        for stage in stages:
+            why = ""
+            if force:
+                why = "--force"
+            elif self.done(stage) is None:
+                why = self._why(stage, planned)
+            planned[stage.name] = Planned(stage, why)
+        return list(planned.values())
+
+    def _why(self, stage: Stage, planned: dict[str, Planned]) -> str:
+        earlier = max(self._earlier(stage.name), key=lambda record: record["finished"], default=None)
+        started = "it was interrupted" if self.folder(stage).is_dir() else ""
+        if earlier is None:
+            return started or "it has not run yet"
+        old, new = earlier["inputs"], stage.recorded_inputs
+        changed = [
+            f"{key}: {old.get(key)} -> {new.get(key)}" if not key.startswith(("needs ", "code ")) else key
+            for key in sorted({*old, *new})
+            if old.get(key) != new.get(key)
+        ]
+        return "; ".join(_told(change) for change in changed) or started or "its result is gone"
+
+    def _earlier(self, name: str) -> Iterator[dict[str, Any]]:
+        for path in sorted((self.root / name).glob(f"*/{DONE}")):
+            record = _read_json(path)
+            if record is not None:
+                yield record
+
+
+def _told(change: str) -> str:
+    if change.startswith("needs "):
+        return f"{change.removeprefix('needs ')} is another"
+    return f"{change.removeprefix('code of ')} changed" if change.startswith("code of ") else change
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+    except (OSError, ValueError):
+        return None
+
+
+def _flat(inputs: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as dotted keys, so that a change can be named."""
+    flat: dict[str, Any] = {}
+    for key, value in inputs.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+@cache
+def source_sha256(module: str) -> str:
+    """One hash for the Python source of a module, or of a package with all below it. Nothing is imported."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(module)
+    origin = Path(spec.origin)
+    sources = sorted(origin.parent.rglob("*.py")) if spec.submodule_search_locations else [origin]
+    digest = hashlib.sha256()
+    for source in sources:
+        digest.update(source.relative_to(origin.parent).as_posix().encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()[:16]

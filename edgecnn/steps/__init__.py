@@ -1,0 +1,1 @@
+"""The stages of a build: what each needs, what decides its result, and its work."""

@@ -1,0 +1,279 @@
+"""The stages that make and change the network: train, prune, finetune. Each leaves weights and a float ONNX."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.metadata
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgecnn import data, files
+from edgecnn.data import DATASETS, Splits
+from edgecnn.errors import MissingExtraError
+from edgecnn.progress import Progress
+from edgecnn.recipe import FinetuneStep, PruneStep, Recipe
+from edgecnn.stages import Stage, StageStore
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from edgecnn.training.loop import Pictures, Settings
+
+ONNX_FILE = "network.onnx"
+WEIGHTS_FILE = "network.safetensors"
+SHAPE_FILE = "network.json"
+CODE = (
+    "edgecnn.data",
+    "edgecnn.models",
+    "edgecnn.training",
+    "edgecnn.compress.prune",
+    "edgecnn.export.onnx",
+    "edgecnn.steps.networks",
+)
+
+
+@dataclass
+class Workshop:
+    """What the stages of one build share: the recipe, the store, and the pictures, loaded when first needed."""
+
+    recipe: Recipe
+    store: StageStore
+    progress: Progress
+
+    @cached_property
+    def splits(self) -> Splits:
+        return data.load(self.recipe.data.name)
+
+    @cached_property
+    def torch_device(self) -> torch.device:
+        """Prepares torch for repeatable work with the recipe's thread count, and picks the device."""
+        try:
+            import torch
+        except ImportError as fault:
+            raise MissingExtraError("torch", extra="train", needed_for="training") from fault
+        torch.set_num_threads(self.recipe.train.threads)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    @cached_property
+    def pictures(self) -> dict[str, Pictures]:
+        from edgecnn.training.loop import Pictures
+
+        preprocessing = DATASETS[self.recipe.data.name].preprocessing
+        return {
+            "train": Pictures(self.splits.train, preprocessing, self.torch_device),
+            "validation": Pictures(self.splits.validation, preprocessing, self.torch_device),
+        }
+
+
+def network_stages(shop: Workshop) -> tuple[Stage, ...]:
+    """The train stage, then one stage for each prune and finetune step of the recipe, in order."""
+    dense = _train_stage(shop)
+    stages = [dense]
+    for position, step in enumerate(shop.recipe.compress, start=1):
+        if isinstance(step, PruneStep):
+            stages.append(_prune_stage(shop, step, position, stages[-1]))
+        elif isinstance(step, FinetuneStep):
+            stages.append(_finetune_stage(shop, step, position, stages[-1], dense))
+    return tuple(stages)
+
+
+def _stage(
+    shop: Workshop,
+    name: str,
+    inputs: dict[str, Any],
+    make: Callable[[Path], tuple[nn.Module, list[dict[str, Any]]]],
+    needs: tuple[Stage, ...] = (),
+) -> Stage:
+    """A stage whose `make` gives a trained network and its history."""
+    recipe = shop.recipe
+
+    def work(folder: Path) -> dict[str, Any]:
+        model, history = make(folder)
+        return _keep(shop, folder, model, history)
+
+    shared = {
+        "seed": recipe.seed,
+        "data": data.contents_sha256(recipe.data.name),
+        "model": recipe.model.model_dump(mode="json"),
+        "train": recipe.train.model_dump(mode="json"),
+        "torch": installed_version("torch"),
+    }
+    return Stage(name, {**shared, **inputs}, work, needs, CODE)
+
+
+def _train_stage(shop: Workshop) -> Stage:
+    def make(folder: Path) -> tuple[nn.Module, list[dict[str, Any]]]:
+        device = shop.torch_device
+        import torch
+
+        torch.manual_seed(shop.recipe.seed)
+        model = _fresh(shop.recipe, shop.recipe.model.layer_widths).to(device)
+        return model, _train(shop, model, _train_settings(shop.recipe), folder / "checkpoint", "train")
+
+    return _stage(shop, "train", {}, make)
+
+
+def _prune_stage(shop: Workshop, step: PruneStep, position: int, source: Stage) -> Stage:
+    spec = step.prune
+    name = f"{position}-prune"
+
+    def make(folder: Path) -> tuple[nn.Module, list[dict[str, Any]]]:
+        from edgecnn.compress.prune import TAYLOR_BATCHES, prune, target_widths, widths_at_step
+        from edgecnn.models import widths_of
+
+        recipe = shop.recipe
+        model = load_network(shop, source)
+        start = widths_of(model, recipe.model.name)
+        target = (
+            dict(zip(start, spec.widths, strict=True))
+            if spec.widths
+            else target_widths(start, spec.ratio or 0)
+        )
+        train = shop.pictures["train"]
+        n_judged = TAYLOR_BATCHES * 256
+        judged, labels = train.normalized(train.images[:n_judged]), train.labels[:n_judged]
+        history: list[dict[str, Any]] = []
+        for k in range(1, spec.steps + 1):
+            prune(
+                model,
+                widths_at_step(start, target, k, spec.steps),
+                spec.criterion,
+                judged,
+                labels,
+                recipe.seed,
+            )
+            if spec.finetune_epochs:
+                settings = _finetune_settings(
+                    recipe, spec.finetune_epochs, recipe.train.learning_rate, position, k
+                )
+                title = f"prune {k}/{spec.steps}"
+                history += _train(shop, model, settings, folder / f"checkpoint-{k}", title)
+        return model, history
+
+    return _stage(shop, name, {"prune": spec.model_dump(mode="json")}, make, (source,))
+
+
+def _finetune_stage(shop: Workshop, step: FinetuneStep, position: int, source: Stage, dense: Stage) -> Stage:
+    spec = step.finetune
+    needs = (source, dense) if spec.teacher and dense is not source else (source,)
+
+    def make(folder: Path) -> tuple[nn.Module, list[dict[str, Any]]]:
+        from edgecnn.training.distill import Teacher
+
+        model = load_network(shop, source)
+        teacher = None
+        if spec.teacher:
+            teacher = Teacher(load_network(shop, dense), spec.temperature, spec.teacher_weight)
+        settings = _finetune_settings(shop.recipe, spec.epochs, spec.learning_rate, position, 0)
+        return model, _train(shop, model, settings, folder / "checkpoint", "finetune", teacher)
+
+    return _stage(shop, f"{position}-finetune", {"finetune": spec.model_dump(mode="json")}, make, needs)
+
+
+def load_network(shop: Workshop, stage: Stage) -> nn.Module:
+    """The network that a finished stage left, on the build's device."""
+    from safetensors.torch import load_file
+
+    folder = shop.store.folder(stage)
+    widths = json.loads((folder / SHAPE_FILE).read_text(encoding="utf-8"))["widths"]
+    model = _fresh(shop.recipe, widths)
+    model.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    return model.to(shop.torch_device)
+
+
+def _fresh(recipe: Recipe, widths: dict[str, int]) -> nn.Module:
+    from edgecnn.models import build_model
+
+    info = DATASETS[recipe.data.name]
+    return build_model(
+        recipe.model.name,
+        in_channels=info.preprocessing.channels,
+        n_classes=len(info.class_names),
+        widths=widths,
+    )
+
+
+def _train(
+    shop: Workshop, model: nn.Module, settings: Settings, checkpoints: Path, title: str, teacher: Any = None
+) -> list[dict[str, Any]]:
+    from edgecnn.training.loop import train
+
+    history = train(
+        model,
+        shop.pictures["train"],
+        shop.pictures["validation"],
+        settings,
+        checkpoints=checkpoints,
+        teacher=teacher,
+        progress=shop.progress,
+        title=title,
+    )
+    return [{"title": title, **asdict(epoch)} for epoch in history]
+
+
+def _train_settings(recipe: Recipe) -> Settings:
+    from edgecnn.training.loop import Settings
+
+    return Settings(**recipe.train.model_dump(exclude={"threads"}), seed=recipe.seed)
+
+
+def _finetune_settings(
+    recipe: Recipe, epochs: int, learning_rate: float, position: int, round_: int
+) -> Settings:
+    """The settings of `train` with other epochs and learning rate; every run draws its own random numbers."""
+    seed = recipe.seed + 1000 * position + round_
+    return replace(_train_settings(recipe), epochs=epochs, learning_rate=learning_rate, seed=seed)
+
+
+def _keep(shop: Workshop, folder: Path, model: nn.Module, history: list[dict[str, Any]]) -> dict[str, Any]:
+    """Leaves weights, widths and the float ONNX model in `folder`; returns the stage's row of the ledger."""
+    import onnx
+    from safetensors.torch import save_file
+
+    from edgecnn.export import cost
+    from edgecnn.export.onnx import export_onnx
+    from edgecnn.export.tflite import convert
+    from edgecnn.models import widths_of
+    from edgecnn.training.loop import evaluate
+
+    pre = DATASETS[shop.recipe.data.name].preprocessing
+    widths = widths_of(model, shop.recipe.model.name)
+    files.write_text(folder / SHAPE_FILE, json.dumps({"widths": widths, "history": history}, indent=1) + "\n")
+    with files.replacing(folder / WEIGHTS_FILE) as temporary:
+        save_file({k: v.cpu().contiguous() for k, v in model.state_dict().items()}, temporary)
+    accuracy = evaluate(model, shop.pictures["validation"])
+    exported = export_onnx(model, (pre.channels, pre.height, pre.width))
+    with files.replacing(folder / ONNX_FILE) as temporary:
+        onnx.save(exported, temporary)
+    return {
+        **asdict(cost.count(exported)),
+        **ledger_bytes(convert(exported).data),
+        "validation_accuracy": accuracy,
+        "widths": widths,
+        "history": history,
+    }
+
+
+def ledger_bytes(tflite: bytes) -> dict[str, int]:
+    """What a network weighs as a .tflite file: its constants, the file, the file gzipped."""
+    from edgecnn.export import cost
+
+    return {
+        "weight_bytes": cost.tflite_weight_bytes(tflite),
+        "file_bytes": len(tflite),
+        # mtime=0: the same network gives the same figure.
+        "gzip_bytes": len(gzip.compress(tflite, mtime=0)),
+    }
+
+
+def installed_version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,103 @@
+"""Running one verb of `edgecnn.ondevice` in a fresh process of this Python, and telling how it failed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import edgecnn
+from edgecnn.errors import TargetError
+
+LAST_WORDS = 10
+"""Lines of a dead process's stderr that are shown."""
+
+
+def run_verb(arguments: Sequence[str], *, about: str, timeout_s: float) -> dict[str, Any]:
+    """The JSON object that `python -m edgecnn.ondevice ARGUMENTS` prints last.
+
+    `about` names the model (and the runtime) in messages. Raises TargetError where the process reports a
+    fault, dies, hangs for longer than `timeout_s` or prints something else. An interrupt ends it, too.
+    """
+    # -P: whatever lies in the user's working directory is not imported.
+    command = [sys.executable, "-P", "-m", "edgecnn.ondevice", *arguments]
+    verb = arguments[0]
+    try:
+        # run() kills the process on its timeout and on every exception, KeyboardInterrupt included.
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout_s,
+            env=_environment(),
+            check=False,
+        )
+    except subprocess.TimeoutExpired as fault:
+        raise TargetError(
+            f"{verb} did not end within {timeout_s:g} s and was stopped",
+            where=about,
+            fix="close what else keeps this machine busy, or try a smaller model",
+        ) from fault
+    except OSError as fault:
+        raise TargetError(f"cannot start {sys.executable}: {fault.strerror}", where=about) from fault
+    stderr = done.stderr.decode("utf-8", "replace")
+    if done.returncode == -signal.SIGINT or done.returncode == 130:
+        raise KeyboardInterrupt  # the terminal sent it to the whole group; ours is about to arrive
+    if done.returncode < 0:
+        raise _killed(-done.returncode, verb, about, stderr)
+    return _answer(done.stdout.decode("utf-8", "replace"), done.returncode, verb, about, stderr)
+
+
+def _environment() -> dict[str, str]:
+    """Ours, and the way to a source tree that is not installed. site-packages must not precede the stdlib."""
+    environment = dict(os.environ)
+    root = Path(edgecnn.__path__[0]).resolve().parent
+    if root.name not in ("site-packages", "dist-packages"):
+        known = environment.get("PYTHONPATH")
+        environment["PYTHONPATH"] = os.pathsep.join([str(root), known] if known else [str(root)])
+    return environment
+
+
+def _killed(number: int, verb: str, about: str, stderr: str) -> TargetError:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    if number == signal.SIGKILL:
+        return TargetError(
+            f"{verb} was killed ({name})",
+            where=about,
+            fix="this is what Linux does when memory runs out: free some, or measure a smaller model",
+        )
+    return TargetError(
+        f"{verb} crashed in native code ({name}){_last_words(stderr)}",
+        where=about,
+        fix="the runtime cannot run this file: try another runtime or version, and report it with the file",
+    )
+
+
+def _answer(stdout: str, returncode: int, verb: str, about: str, stderr: str) -> dict[str, Any]:
+    lines = stdout.strip().splitlines()
+    try:
+        answer = json.loads(lines[-1]) if lines else None
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict) or (returncode != 0 and "error" not in answer):
+        raise TargetError(
+            f"{verb} ended with exit code {returncode} and without an answer{_last_words(stderr)}",
+            where=about,
+            fix="check this Python: python -m edgecnn.ondevice probe",
+        )
+    if "error" in answer:
+        raise TargetError(answer["error"], where=about, fix=answer.get("fix"))
+    return answer
+
+
+def _last_words(stderr: str) -> str:
+    lines = [line for line in stderr.strip().splitlines() if line.strip()][-LAST_WORDS:]
+    return "".join("\n  | " + line for line in lines)

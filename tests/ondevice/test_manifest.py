@@ -1,0 +1,47 @@
+"""The JSON beside a model: what is written is read back, what is not a manifest is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import tiny_models
+
+from edgecnn.ondevice.manifest import DeviceError, Manifest
+
+
+def test_round_trip(models):
+    manifest = tiny_models.manifest_for(models.int8_tflite, "int8")
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert Manifest.read_for(models.int8_tflite) == manifest
+
+
+def test_it_lies_beside_the_model():
+    assert Manifest.path_for(Path("a/b.int8.tflite")) == Path("a/b.int8.tflite.json")
+
+
+def test_no_manifest(tmp_path: Path):
+    with pytest.raises(DeviceError, match=r"no manifest beside x\.tflite: No such file"):
+        Manifest.read_for(tmp_path / "x.tflite")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"schema_version": 1}', '{"schema_version": "new"}'])
+def test_not_a_manifest(text: str):
+    with pytest.raises(DeviceError, match="not an edgecnn manifest"):
+        Manifest.from_json(text)
+
+
+def test_an_unknown_key_is_refused(models):
+    raw = json.loads(tiny_models.manifest_for(models.fp32_onnx).to_json())
+    raw["colour"] = "red"
+    with pytest.raises(DeviceError, match="colour"):
+        Manifest.from_json(json.dumps(raw))
+
+
+def test_a_newer_schema_asks_for_an_upgrade(models):
+    raw = json.loads(tiny_models.manifest_for(models.fp32_onnx).to_json())
+    raw["schema_version"] = 2
+    with pytest.raises(DeviceError, match="schema version 2; this edgecnn reads up to 1") as caught:
+        Manifest.from_json(json.dumps(raw))
+    assert "pip install -U edgecnn" in caught.value.fix

@@ -1,0 +1,123 @@
+"""From picture files to names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_models
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from edgecnn.ondevice import predict as module
+from edgecnn.ondevice.manifest import DeviceError
+from edgecnn.ondevice.predict import picture_files, predict, preferred_runtime, softmax
+
+PICTURE = tiny_models.random_images(1)[0]
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    Image.fromarray(PICTURE[:, :, 0]).save(tmp_path / "one.png")
+    return tmp_path / "one.png"
+
+
+def expected_probabilities() -> np.ndarray:
+    return softmax(tiny_models.expected_logits(PICTURE[np.newaxis]))[0]
+
+
+@pytest.mark.parametrize("kind", ["fp32_onnx", "fp32_tflite", "int8_onnx", "int8_tflite"])
+def test_every_form_names_the_same_class(models, picture: Path, kind: str):
+    path = getattr(models, kind)
+    (prediction,) = predict(path, tiny_models.manifest_for(path, kind[:4]), [picture], top_k=3)
+    expected = expected_probabilities()
+    assert prediction.picture == str(picture)
+    best = prediction.guesses[0]
+    assert best.class_name == tiny_models.CLASS_NAMES[expected.argmax()]
+    tolerance = 0.02 if kind.startswith("int8") else 1e-4
+    for guess in prediction.guesses:
+        assert guess.probability == pytest.approx(expected[guess.class_index], abs=tolerance)
+    assert sum(guess.probability for guess in prediction.guesses) == pytest.approx(1)
+
+
+def test_top_k_cuts_and_may_exceed_the_classes(models, picture: Path):
+    manifest = tiny_models.manifest_for(models.fp32_onnx)
+    assert len(predict(models.fp32_onnx, manifest, [picture], top_k=1)[0].guesses) == 1
+    assert len(predict(models.fp32_onnx, manifest, [picture], top_k=9)[0].guesses) == 3
+    with pytest.raises(DeviceError, match="0 classes asked for"):
+        predict(models.fp32_onnx, manifest, [picture], top_k=0)
+
+
+def test_equal_classes_come_by_index():
+    names = tuple("abcd")
+    manifest = replace_names(names)
+    guesses = module._best(np.array([0.2, 0.3, 0.2, 0.3]), manifest, 4)
+    assert [guess.class_name for guess in guesses] == ["b", "d", "a", "c"]
+
+
+def replace_names(names: tuple[str, ...]):
+    from edgecnn.ondevice.manifest import Manifest, Preprocessing
+
+    return Manifest(
+        "onnx",
+        "fp32",
+        "final",
+        "NCHW",
+        Preprocessing(1, 1, 1, (0.0,), (1.0,)),
+        (),
+        (),
+        names,
+        0,
+        0,
+        0,
+        "",
+        "",
+        "",
+    )
+
+
+def test_a_class_without_a_name_is_numbered():
+    assert module._best(np.array([0.1, 0.9]), replace_names(("a",)), 1)[0].class_name == "class 1"
+
+
+def test_outputs_that_are_probabilities_already_are_left_alone(models, picture: Path):
+    manifest = replace(tiny_models.manifest_for(models.fp32_onnx), output="probabilities")
+    guesses = predict(models.fp32_onnx, manifest, [picture], top_k=3)[0].guesses
+    logits = tiny_models.expected_logits(PICTURE[np.newaxis])[0]
+    assert guesses[0].probability == pytest.approx(logits.max(), abs=1e-4)
+
+
+@given(st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=10))
+def test_softmax_is_a_distribution_in_the_order_of_the_logits(logits: list[float]):
+    probabilities = softmax(np.array([logits]))[0]
+    assert probabilities.sum() == pytest.approx(1) and (probabilities >= 0).all()
+    assert probabilities[int(np.argmax(logits))] == probabilities.max()
+
+
+def test_softmax_value():
+    np.testing.assert_allclose(softmax(np.array([[0.0, np.log(3)]])), [[0.25, 0.75]])
+
+
+def test_files_and_folders(tmp_path: Path):
+    for name in ("b.PNG", "a.jpeg", "c.npy", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "inner.png").mkdir()
+    files = picture_files([tmp_path / "notes.txt", tmp_path])
+    assert [path.name for path in files] == ["notes.txt", "a.jpeg", "b.PNG", "c.npy"]
+
+
+def test_bad_paths(tmp_path: Path):
+    with pytest.raises(DeviceError, match="no such picture"):
+        picture_files([tmp_path / "gone.png"])
+    with pytest.raises(DeviceError, match="no pictures in"):
+        picture_files([tmp_path])
+
+
+def test_no_runtime_at_all(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "available_runtimes", lambda model_format: ())
+    with pytest.raises(DeviceError, match=r"no runtime for \.tflite files") as caught:
+        preferred_runtime(Path("a.tflite"))
+    assert caught.value.fix == "pip install ai-edge-litert"
