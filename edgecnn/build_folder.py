@@ -57,7 +57,7 @@ def check(folder: Path, recipe: Recipe) -> None:
 
 @contextmanager
 def claimed(folder: Path, loaded: LoadedRecipe) -> Iterator[Path]:
-    """`folder`, made and held for one build; the recipe is in it. Raises UsageError where it may not be used."""
+    """`folder`, made and held for one build, with the recipe in it. Raises UsageError where it may not be."""
     check(folder, loaded.recipe)
     try:
         (folder / stages.FOLDER).mkdir(parents=True, exist_ok=True)
@@ -138,6 +138,4 @@ def as_it_is(folder: Path, artifact: Artifact) -> Artifact:
     sha256 = files.sha256_of(path)
     if sha256 == artifact.sha256:
         return artifact
-    return artifact.model_copy(
-        update={"size_bytes": path.stat().st_size, "sha256": sha256, "measurements": ()}
-    )
+    return artifact.model_copy(update={"size_bytes": path.stat().st_size, "sha256": sha256, "measurements": ()})

@@ -67,9 +67,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 PATH = click.Path(path_type=Path)
 
 
-@click.group(
-    cls=EdgeGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
-)
+@click.group(cls=EdgeGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "-V", "--version", prog_name="edgecnn")
 def cli() -> None:
     """One recipe from training to measured, gated ONNX and TFLite files.
@@ -84,9 +82,7 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("recipe", type=PATH)
-@click.option(
-    "-o", "--output", type=PATH, help="The folder to build into.  [default: artifacts/<recipe name>]"
-)
+@click.option("-o", "--output", type=PATH, help="The folder to build into.  [default: artifacts/<recipe name>]")
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a key of the recipe."
 )

@@ -35,9 +35,7 @@ def _verdict(metric: str, key: str, limit: float, artifact: Artifact | None) -> 
             status="refused" if refused else "missing",
         )
     holds = actual >= limit - DUST if is_floor else actual <= limit + DUST
-    return Verdict(
-        metric=metric, artifact=key, limit=limit, actual=actual, status="pass" if holds else "fail"
-    )
+    return Verdict(metric=metric, artifact=key, limit=limit, actual=actual, status="pass" if holds else "fail")
 
 
 def _of_measurements(

@@ -101,8 +101,7 @@ class _Plan:
     def report(self) -> Report:
         recipe, store = self.shop.recipe, self.shop.store
         artifacts = tuple(
-            self._measured(Artifact.model_validate(record))
-            for record in store.facts(self.export)["artifacts"]
+            self._measured(Artifact.model_validate(record)) for record in store.facts(self.export)["artifacts"]
         )
         parity = tuple(
             ParityRecord.model_validate(record)
@@ -223,7 +222,8 @@ def predict(
     Each is {"picture", "guesses": [{"class_index", "class_name", "probability"}]}, the best first.
     """
     _check_model_file(model)
-    return TARGETS["host"]().predict(model, pictures, runtime=runtime, top_k=top_k)
+    predictions = TARGETS["host"]().predict(model, pictures, runtime=runtime, top_k=top_k)
+    return [asdict(prediction) for prediction in predictions]
 
 
 def _check_model_file(path: Path) -> None:

@@ -67,8 +67,7 @@ def check_widths(model: str, widths: tuple[int, ...] | None) -> None:
     layers = MODELS[model].widths
     if widths is not None and len(widths) != len(layers):
         raise ValueError(
-            f"{model} takes {len(layers)} numbers, one for each of {', '.join(layers)}; "
-            f"there are {len(widths)}"
+            f"{model} takes {len(layers)} numbers, one for each of {', '.join(layers)}; there are {len(widths)}"
         )
 
 

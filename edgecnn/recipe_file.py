@@ -48,9 +48,7 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as fault:
         near = difflib.get_close_matches(path.name, [p.name for p in _recipes_beside(path)], n=1, cutoff=0.5)
-        fix = (
-            f"did you mean {path.parent / near[0]}?" if near else "edgecnn init writes a recipe to start from"
-        )
+        fix = f"did you mean {path.parent / near[0]}?" if near else "edgecnn init writes a recipe to start from"
         raise RecipeError("there is no such recipe", where=str(path), fix=fix) from fault
     except (OSError, UnicodeDecodeError) as fault:
         raise RecipeError(f"the recipe cannot be read: {fault}", where=str(path)) from fault
@@ -61,40 +59,41 @@ def _recipes_beside(path: Path) -> list[Path]:
 
 
 def _apply(override: str, source: YamlSource) -> None:
+    """Lays "key.in.the.file=value" over the data of `source`; a number steps into a list."""
     key, equals, value = override.partition("=")
     where = f"--set {override}"
     if not equals or not key.strip():
         raise RecipeError("expected KEY=VALUE", where=where, fix="for example: --set train.epochs=3")
-    parsed = yaml_source.parse(value, where).data
+    if not isinstance(source.data, dict):
+        return  # not a recipe: told in a moment
     *parents, last = key.strip().split(".")
-    node = source.data
+    node: Any = source.data
     path: KeyPath = ()
-    for part in (*parents, last):
-        node = _open_bare_name(node, path, source)
-        index: str | int = int(part) if isinstance(node, list) and part.isdigit() else part
-        path = (*path, index)
-        if isinstance(node, list):
-            if not isinstance(index, int) or index >= len(node):
-                raise RecipeError(f"the list has {len(node)} items, numbered from 0", where=where)
-        elif not isinstance(node, dict):
-            raise RecipeError(f"{key} is not a key that the recipe has", where=where)
-        if len(path) == len(parents) + 1:
-            node[index] = parsed
-            source.origins[path] = where
-        else:
-            node = node[index] if isinstance(node, list) else node.setdefault(part, {})
+    for parent in parents:
+        index = _index(node, parent, where)
+        node[index] = _opened(node[index] if isinstance(node, list) else node.get(index))
+        path, node = (*path, index), node[index]
+    index = _index(node, last, where)
+    node[index] = yaml_source.parse(value, where).data
+    source.origins[(*path, index)] = where
 
 
-def _open_bare_name(node: Any, path: KeyPath, source: YamlSource) -> Any:
-    """`node`, or {} / {name: {}} put in its place, so that a key can be set inside it."""
-    if isinstance(node, (dict, list)) or not path:
-        return node
-    opened: dict[str, Any] = {} if node is None else {str(node): {}}
-    parent = source.data
-    for part in path[:-1]:
-        parent = parent[part]
-    parent[path[-1]] = opened
-    return opened
+def _index(node: Any, part: str, where: str) -> Any:
+    """`part` as a key of a dict, or as a position in a list."""
+    if isinstance(node, dict):
+        return part
+    if not isinstance(node, list):
+        raise RecipeError(f"there is nothing to set below {node!r}", where=where)
+    if not part.isdigit() or int(part) >= len(node):
+        raise RecipeError(f"the list has {len(node)} items, numbered from 0; not {part!r}", where=where)
+    return int(part)
+
+
+def _opened(value: Any) -> Any:
+    """`value`, so that a key can be set inside it: a bare name becomes {name: {}}, nothing becomes {}."""
+    if value is None:
+        return {}
+    return {value: {}} if isinstance(value, str) else value
 
 
 def _validated(source: YamlSource) -> Recipe:
@@ -190,16 +189,14 @@ def _told(fault: Any, source: YamlSource) -> str:
 
 
 def _source_path(loc: tuple[str | int, ...], data: Any) -> KeyPath:
-    """Where in the file the place `loc` of the Recipe was written: union tags skipped, names stepped through."""
+    """Where in the file the place `loc` of the Recipe was written: tags skipped, names stepped through."""
     path: KeyPath = ()
     for position, part in enumerate(loc):
         if isinstance(data, dict) and part not in data and len(data) == 1 and path:
             (name,) = data
             if isinstance(data[name], dict) and part in data[name]:
                 path, data = (*path, name), data[name]
-        if isinstance(data, dict) and part in data:
-            path, data = (*path, part), data[part]
-        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+        if part in data if isinstance(data, dict) else isinstance(data, list) and part in range(len(data)):
             path, data = (*path, part), data[part]
         elif position == len(loc) - 1 and isinstance(part, str):
             path = (*path, part)

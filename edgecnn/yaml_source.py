@@ -85,9 +85,7 @@ def _plain(loader: _Loader, node: yaml.Node, path: KeyPath, source: YamlSource, 
     if isinstance(node, yaml.ScalarNode):
         return loader.construct_object(node)
     if id(node) in source.seen_nodes:  # an alias gives the same node again
-        raise RecipeError(
-            "YAML aliases are not used in recipes", where=source.where(path), fix="write it out"
-        )
+        raise RecipeError("YAML aliases are not used in recipes", where=source.where(path), fix="write it out")
     source.seen_nodes.add(id(node))
     if isinstance(node, yaml.SequenceNode):
         return [

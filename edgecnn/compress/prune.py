@@ -44,7 +44,8 @@ def prune(
 
     `criterion` is "magnitude" (norm of the weights), "taylor" (weight x gradient of the loss on float32
     `images_nchw` [n, c, h, w] with `labels` [n]) or "random". Raises EdgeCNNError where a layer is to grow.
-    Source of the Taylor criterion: P. Molchanov et al., "Importance estimation for neural network pruning", 2019.
+    Source of the Taylor criterion: P. Molchanov et al., "Importance estimation for neural network
+    pruning", 2019.
     """
     layers = dict(model.named_modules())
     if criterion == "taylor":

@@ -48,6 +48,4 @@ def _choose_engine(asked: str) -> tuple[str, tuple[str, ...]]:
         return asked, ()
     if not engines.is_installed("onnxruntime"):
         raise MissingExtraError(asked, extra="train", needed_for="quantization")
-    return "onnxruntime", (
-        f"{asked} is not installed: quantized by onnxruntime, which gives the same numbers",
-    )
+    return "onnxruntime", (f"{asked} is not installed: quantized by onnxruntime, which gives the same numbers",)

@@ -49,7 +49,7 @@ class DatasetInfo:
 DATASETS = {
     "mnist": DatasetInfo(
         module="edgecnn.data.mnist_digits",
-        # Mean and standard deviation of the 60,000 training images, as every MNIST recipe since Caffe's has them.
+        # Mean and standard deviation of the 60,000 training images.
         preprocessing=Preprocessing(height=28, width=28, channels=1, mean=(0.1307,), std=(0.3081,)),
         class_names=tuple("0123456789"),
     ),
@@ -57,7 +57,7 @@ DATASETS = {
 
 
 def load(name: str) -> Splits:
-    """The splits of the data set `name` (a key of DATASETS). Raises DataError where its files are not intact."""
+    """The splits of the data set `name` (a key of DATASETS). Raises DataError for files that are not intact."""
     return cast(Splits, importlib.import_module(DATASETS[name].module).load())
 
 

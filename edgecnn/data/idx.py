@@ -19,9 +19,9 @@ UNSIGNED_BYTE = 0x08
 
 
 def read_idx(path: Path, *, sha256: str) -> np.ndarray:
-    """The uint8 array in the gzipped IDX file at `path`, whose *unpacked* bytes must have the hash `sha256`.
+    """The uint8 array in the gzipped IDX file at `path`; its *unpacked* bytes must have the hash `sha256`.
 
-    Unpacked, because distributors recompress the archives. Raises DataError, with both hashes, for anything else.
+    Unpacked, because distributors recompress the archives. Raises DataError, with both hashes, for any other.
     """
     fix = "the file is damaged: install edgecnn again (pip install --force-reinstall edgecnn)"
     try:

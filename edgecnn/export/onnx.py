@@ -48,7 +48,7 @@ def export_onnx(model: nn.Module, input_shape: tuple[int, int, int]) -> onnx.Mod
 
 
 def strip(model: onnx.ModelProto) -> None:
-    """Removes, in place, what is not the network: doc strings, metadata, stack traces, value infos, unused functions."""
+    """Removes, in place, what is not the network: doc strings, metadata, stack traces, value infos."""
     model.producer_name, model.producer_version, model.doc_string = PRODUCER, "", ""
     model.domain = ""
     del model.metadata_props[:]

@@ -38,12 +38,15 @@ MODELS = {
 
 
 def build_model(
-    name: str, *, in_channels: int, n_classes: int, widths: dict[str, int] | None = None
+    name: str, *, in_channels: int, n_classes: int, widths: dict[str, int] | None = None, seed: int = 0
 ) -> nn.Module:
-    """A freshly initialized network `name` (a key of MODELS) with `widths` (default: those of MODELS).
+    """A network `name` (a key of MODELS), initialized from `seed`, with `widths` (default: those of MODELS).
 
     It takes float32 [batch, in_channels, height, width] and returns logits [batch, n_classes].
     """
+    import torch
+
+    torch.manual_seed(seed)
     info = MODELS[name]
     module, class_name = info.path.split(":")
     network: Any = getattr(importlib.import_module(module), class_name)

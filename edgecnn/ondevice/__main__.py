@@ -164,9 +164,7 @@ def _manifest(options: argparse.Namespace) -> Manifest:
         try:
             text = options.manifest.read_text(encoding="utf-8")
         except OSError as fault:
-            raise DeviceError(
-                f"cannot read {options.manifest}: {fault.strerror}", "check the path"
-            ) from fault
+            raise DeviceError(f"cannot read {options.manifest}: {fault.strerror}", "check the path") from fault
         return Manifest.from_json(text)
     manifest = Manifest.read_for(options.model)
     found = hashlib.sha256(options.model.read_bytes()).hexdigest()

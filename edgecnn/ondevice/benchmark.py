@@ -33,7 +33,7 @@ class Plan:
 
 
 def benchmark(
-    model: Path, runtime_name: str, num_threads: int, plan: Optional[Plan] = None
+    model: Path, runtime_name: str, num_threads: int = 1, plan: Optional[Plan] = None
 ) -> Dict[str, Any]:
     """Loads, runs once, warms up, then times single inferences at batch 1. All times in milliseconds.
 

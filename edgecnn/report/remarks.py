@@ -8,6 +8,8 @@ from edgecnn.records import Artifact, Measurement
 
 # Below this many multiply-accumulates, what onnxruntime spends on each node outweighs the arithmetic.
 FEW_MACS = 5_000_000
+# Medians nearer to one another are not told apart on a machine that does other things, too.
+WORTH_A_REMARK = 1.1
 
 
 def shown_measurement(artifact: Artifact) -> Measurement | None:
@@ -24,19 +26,24 @@ def on_speed(artifacts: Iterable[Artifact]) -> tuple[str, ...]:
         slow, fast = by_key.get(f"int8.{suffix}"), by_key.get(f"fp32.{suffix}")
         if slow is None or fast is None:
             continue
-        float_ms = {(m.target, m.runtime): m.latency_ms.median for m in _timed(fast)}
-        for m in _timed(slow):
-            twin = float_ms.get((m.target, m.runtime))
-            if twin is not None and m.latency_ms is not None and m.latency_ms.median > twin:
-                factor = m.latency_ms.median / twin
+        float_medians = {(m.target, m.runtime): median for m, median in _medians(fast)}
+        for m, median in _medians(slow):
+            factor = median / float_medians.get((m.target, m.runtime), median)
+            if factor > WORTH_A_REMARK:
                 said.append(
-                    f"{slow.key} is {factor:.1f}x slower than {fast.key} on {m.runtime}: {_reason(m, slow)}"
+                    f"{slow.key} takes {factor:.1f} times as long as {fast.key} on {m.runtime}: "
+                    f"{_reason(m, slow)}"
                 )
     return tuple(said)
 
 
-def _timed(artifact: Artifact) -> list[Measurement]:
-    return [m for m in artifact.measurements if m.num_threads == 1 and m.latency_ms is not None]
+def _medians(artifact: Artifact) -> list[tuple[Measurement, float]]:
+    """The records with one thread, each with its median latency in ms."""
+    return [
+        (m, m.latency_ms.median)
+        for m in artifact.measurements
+        if m.num_threads == 1 and m.latency_ms is not None
+    ]
 
 
 def _reason(measurement: Measurement, artifact: Artifact) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgecnn.records import Artifact, Measurement, ParityRecord, Report, Verdict
+from edgecnn.records import Measurement, ParityRecord, Report, Verdict
 from edgecnn.report.remarks import shown_measurement
 from edgecnn.units import format_ms, format_points, format_share, format_size
 
@@ -89,8 +89,8 @@ def runtimes(report: Report) -> Table:
         for m in artifact.measurements
     ]
     header = (
-        "artifact", "runtime", "threads", "accuracy", "macro F1", "agreement", "median/p90", "load", "first run",
-        "peak RSS",
+        "artifact", "runtime", "threads", "accuracy", "macro F1", "agreement", "median/p90", "load",
+        "first run", "peak RSS",
     )  # fmt: skip
     return Table("Each runtime", header, tuple(rows), frozenset(range(2, 10)))
 
@@ -206,6 +206,7 @@ def benchmark(records: Sequence[Mapping[str, Any]]) -> Table:
             )
         )
     header = (
-        "file", "runtime", "threads", "size", "min", "median", "mean", "p90", "p99", "load", "first run", "peak RSS",
+        "file", "runtime", "threads", "size", "min", "median", "mean", "p90", "p99", "load", "first run",
+        "peak RSS",
     )  # fmt: skip
     return Table("Latency of one inference, batch 1", header, tuple(rows), frozenset(range(2, 12)))

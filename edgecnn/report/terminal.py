@@ -44,7 +44,7 @@ def make_console(*, stderr: bool = False) -> Console:
 
 
 class TerminalProgress:
-    """A bar for the work at hand, which leaves one line when it is done. Without a terminal: the lines alone."""
+    """A bar for the work at hand, which leaves a line when it is done. Without a terminal: the lines alone."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -120,7 +120,8 @@ def print_missed(report: Report, console: Console) -> None:
         else:
             actual = tables.limit_text(verdict.metric, verdict.actual)
             excess = tables.limit_text(verdict.metric, abs(verdict.actual - verdict.limit))
-            said = f"{verdict.status}: {verdict.artifact} {verdict.metric} is {actual}, allowed {allowed} (off by {excess})"
+            figures = f"is {actual}, allowed {allowed} (off by {excess})"
+            said = f"{verdict.status}: {verdict.artifact} {verdict.metric} {figures}"
         console.print(f"[{STYLES[verdict.status]}]{escape(said)}[/]")
 
 
@@ -143,9 +144,7 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def print_table(table: Table, console: Console) -> None:
-    drawn = RichTable(
-        box=box.SIMPLE_HEAD, title=escape(table.title), title_justify="left", title_style="bold"
-    )
+    drawn = RichTable(box=box.SIMPLE_HEAD, title=escape(table.title), title_justify="left", title_style="bold")
     for column, name in enumerate(table.header):
         drawn.add_column(escape(name), justify="right" if column in table.right else "left", no_wrap=True)
     for row in table.rows:

@@ -84,7 +84,7 @@ class _Source:
 
 
 def export_stage(shop: Workshop, networks: tuple[Stage, ...], quantized: Stage | None) -> Stage:
-    """Every artifact of the recipe, as `<recipe name>.<key>` with its manifest; facts are `Artifact` records."""
+    """Every file of the recipe, `<recipe name>.<key>`, with its manifest; the facts are `Artifact` records."""
     recipe = shop.recipe
 
     def work(folder: Path) -> dict[str, Any]:

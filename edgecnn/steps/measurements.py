@@ -121,7 +121,7 @@ def accuracy_records(
     for (key, runtime, threads), classes in predicted.items():
         scores = metrics.score(classes, test.labels, len(test.class_names))
         drop = metrics.accuracy_drop(dense, classes, test.labels)
-        same_weights = float_predicted is not None and key not in (DENSE, float_key)
+        float_twin = None if key in (DENSE, float_key) else float_predicted
         records[key].append(
             Measurement(
                 runtime=runtime,
@@ -136,7 +136,7 @@ def accuracy_records(
                 mcnemar_p=drop.mcnemar_p,
                 macro_recall=scores.macro_recall,
                 macro_f1=scores.macro_f1,
-                agreement=metrics.agreement(classes, float_predicted) if same_weights else None,
+                agreement=metrics.agreement(classes, float_twin) if float_twin is not None else None,
                 per_class=tuple(
                     ClassFigures(name=name, **asdict(figures))
                     for name, figures in zip(test.class_names, scores.per_class, strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.metadata
-import json
+import importlib.util
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ONNX_FILE = "network.onnx"
 WEIGHTS_FILE = "network.safetensors"
-SHAPE_FILE = "network.json"
+TRAINING_PACKAGES = ("torch", "safetensors", "onnxscript", "torch_pruning")
 CODE = (
     "edgecnn.data",
     "edgecnn.models",
@@ -51,14 +51,16 @@ class Workshop:
 
     @cached_property
     def torch_device(self) -> torch.device:
-        """Prepares torch for repeatable work with the recipe's thread count, and picks the device."""
-        try:
-            import torch
-        except ImportError as fault:
-            raise MissingExtraError("torch", extra="train", needed_for="training") from fault
-        torch.set_num_threads(self.recipe.train.threads)
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        """Prepares torch for repeatable work with the recipe's thread count, and picks the device.
+
+        Raises MissingExtraError where a package of the extra `train` is not installed.
+        """
+        for package in TRAINING_PACKAGES:
+            if importlib.util.find_spec(package) is None:
+                raise MissingExtraError(package, extra="train", needed_for="training")
+        from edgecnn.training.device import prepare
+
+        return prepare(self.recipe.train.threads)
 
     @cached_property
     def pictures(self) -> dict[str, Pictures]:
@@ -109,11 +111,7 @@ def _stage(
 
 def _train_stage(shop: Workshop) -> Stage:
     def make(folder: Path) -> tuple[nn.Module, list[dict[str, Any]]]:
-        device = shop.torch_device
-        import torch
-
-        torch.manual_seed(shop.recipe.seed)
-        model = _fresh(shop.recipe, shop.recipe.model.layer_widths).to(device)
+        model = _fresh(shop, shop.recipe.model.layer_widths)
         return model, _train(shop, model, _train_settings(shop.recipe), folder / "checkpoint", "train")
 
     return _stage(shop, "train", {}, make)
@@ -131,9 +129,7 @@ def _prune_stage(shop: Workshop, step: PruneStep, position: int, source: Stage) 
         model = load_network(shop, source)
         start = widths_of(model, recipe.model.name)
         target = (
-            dict(zip(start, spec.widths, strict=True))
-            if spec.widths
-            else target_widths(start, spec.ratio or 0)
+            dict(zip(start, spec.widths, strict=True)) if spec.widths else target_widths(start, spec.ratio or 0)
         )
         train = shop.pictures["train"]
         n_judged = TAYLOR_BATCHES * 256
@@ -178,25 +174,27 @@ def _finetune_stage(shop: Workshop, step: FinetuneStep, position: int, source: S
 
 def load_network(shop: Workshop, stage: Stage) -> nn.Module:
     """The network that a finished stage left, on the build's device."""
-    from safetensors.torch import load_file
+    from edgecnn.training.checkpoint import load_weights
 
-    folder = shop.store.folder(stage)
-    widths = json.loads((folder / SHAPE_FILE).read_text(encoding="utf-8"))["widths"]
-    model = _fresh(shop.recipe, widths)
-    model.load_state_dict(load_file(folder / WEIGHTS_FILE))
-    return model.to(shop.torch_device)
+    model = _fresh(shop, shop.store.facts(stage)["widths"])
+    load_weights(shop.store.folder(stage) / WEIGHTS_FILE, model)
+    return model
 
 
-def _fresh(recipe: Recipe, widths: dict[str, int]) -> nn.Module:
+def _fresh(shop: Workshop, widths: dict[str, int]) -> nn.Module:
+    """A network of the recipe's kind with the recipe's seed, on the build's device."""
+    torch_device = shop.torch_device
     from edgecnn.models import build_model
 
+    recipe = shop.recipe
     info = DATASETS[recipe.data.name]
     return build_model(
         recipe.model.name,
+        seed=recipe.seed,
         in_channels=info.preprocessing.channels,
         n_classes=len(info.class_names),
         widths=widths,
-    )
+    ).to(torch_device)
 
 
 def _train(
@@ -234,19 +232,17 @@ def _finetune_settings(
 def _keep(shop: Workshop, folder: Path, model: nn.Module, history: list[dict[str, Any]]) -> dict[str, Any]:
     """Leaves weights, widths and the float ONNX model in `folder`; returns the stage's row of the ledger."""
     import onnx
-    from safetensors.torch import save_file
 
     from edgecnn.export import cost
     from edgecnn.export.onnx import export_onnx
     from edgecnn.export.tflite import convert
     from edgecnn.models import widths_of
+    from edgecnn.training.checkpoint import save_weights
     from edgecnn.training.loop import evaluate
 
     pre = DATASETS[shop.recipe.data.name].preprocessing
     widths = widths_of(model, shop.recipe.model.name)
-    files.write_text(folder / SHAPE_FILE, json.dumps({"widths": widths, "history": history}, indent=1) + "\n")
-    with files.replacing(folder / WEIGHTS_FILE) as temporary:
-        save_file({k: v.cpu().contiguous() for k, v in model.state_dict().items()}, temporary)
+    save_weights(folder / WEIGHTS_FILE, model)
     accuracy = evaluate(model, shop.pictures["validation"])
     exported = export_onnx(model, (pre.channels, pre.height, pre.width))
     with files.replacing(folder / ONNX_FILE) as temporary:

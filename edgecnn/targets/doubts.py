@@ -92,8 +92,7 @@ def _governor(environment: Environment) -> MeasurementWarning | None:
     return MeasurementWarning(
         WarningKind.GOVERNOR,
         f"the CPU governor is {environment.governor}: the clock follows the load",
-        "for steady figures: echo performance |"
-        " sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor",
+        "for steady figures: echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor",
     )
 
 

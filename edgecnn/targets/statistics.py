@@ -40,9 +40,7 @@ def median_interval(
     medians = np.empty(n_resamples)
     for i in range(n_resamples):
         drawn = [rounds[k] for k in random.integers(len(rounds), size=len(rounds))]
-        medians[i] = np.median(
-            np.concatenate([one[random.integers(len(one), size=len(one))] for one in drawn])
-        )
+        medians[i] = np.median(np.concatenate([one[random.integers(len(one), size=len(one))] for one in drawn]))
     tail = (1 - confidence) / 2
     low, high = np.quantile(medians, [tail, 1 - tail])
     return float(low), float(high)

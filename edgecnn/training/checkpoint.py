@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from edgecnn import files
 from edgecnn.errors import DataError
@@ -27,7 +28,7 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
-    """Replaces the checkpoint in `folder`. Killed at any moment, the folder holds the old one or the new one."""
+    """Replaces the checkpoint in `folder`, which holds the old one or the new one at any moment."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors_file = f"epoch-{checkpoint.facts['epoch']:04d}.safetensors"
     with files.replacing(folder / tensors_file) as temporary:
@@ -55,6 +56,17 @@ def load(folder: Path) -> Checkpoint | None:
         raise DataError(
             f"the checkpoint is damaged: {fault}", where=str(folder), fix="build again with --force"
         ) from fault
+
+
+def save_weights(path: Path, model: nn.Module) -> None:
+    """The weights of `model` alone, as safetensors."""
+    with files.replacing(path) as temporary:
+        save_file({k: v.cpu().contiguous() for k, v in model.state_dict().items()}, temporary)
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Puts the weights in the safetensors file at `path` into `model`; names and shapes must fit exactly."""
+    model.load_state_dict(load_file(path))
 
 
 def prefixed(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -85,9 +85,7 @@ def learning_rate_share(schedule: str, step: int, n_steps: int) -> float:
         return 0.5 * (1 + math.cos(math.pi * step / n_steps))
     peak = max(1.0, WARMUP_SHARE * n_steps)
     low, progress = (
-        (START_SHARE, 1 - step / peak)
-        if step < peak
-        else (END_SHARE, (step - peak) / max(1.0, n_steps - peak))
+        (START_SHARE, 1 - step / peak) if step < peak else (END_SHARE, (step - peak) / max(1.0, n_steps - peak))
     )
     return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress))
 
@@ -131,9 +129,7 @@ def train(
         first_step = (epoch - 1) * steps_an_epoch
 
         def set_rate(step: int, first_step: int = first_step) -> None:
-            share = learning_rate_share(
-                settings.schedule, first_step + step, settings.epochs * steps_an_epoch
-            )
+            share = learning_rate_share(settings.schedule, first_step + step, settings.epochs * steps_an_epoch)
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * share
 
@@ -161,9 +157,7 @@ def _one_epoch(
     """Mean loss and accuracy over one shuffled pass."""
     model.train()
     total_loss, n_right, n_seen = 0.0, 0, 0
-    for step, (images, labels) in enumerate(
-        training.batches(settings.batch_size, settings.augment, generator)
-    ):
+    for step, (images, labels) in enumerate(training.batches(settings.batch_size, settings.augment, generator)):
         set_rate(step)
         logits = model(images)
         loss = functional.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)

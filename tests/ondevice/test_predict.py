@@ -51,36 +51,17 @@ def test_top_k_cuts_and_may_exceed_the_classes(models, picture: Path):
         predict(models.fp32_onnx, manifest, [picture], top_k=0)
 
 
-def test_equal_classes_come_by_index():
-    names = tuple("abcd")
-    manifest = replace_names(names)
-    guesses = module._best(np.array([0.2, 0.3, 0.2, 0.3]), manifest, 4)
-    assert [guess.class_name for guess in guesses] == ["b", "d", "a", "c"]
+def best_of(probabilities: list[float], names: tuple[str, ...], models) -> list[str]:
+    manifest = replace(tiny_models.manifest_for(models.fp32_onnx), class_names=names)
+    return [guess.class_name for guess in module._best(np.array(probabilities), manifest, len(probabilities))]
 
 
-def replace_names(names: tuple[str, ...]):
-    from edgecnn.ondevice.manifest import Manifest, Preprocessing
-
-    return Manifest(
-        "onnx",
-        "fp32",
-        "final",
-        "NCHW",
-        Preprocessing(1, 1, 1, (0.0,), (1.0,)),
-        (),
-        (),
-        names,
-        0,
-        0,
-        0,
-        "",
-        "",
-        "",
-    )
+def test_equal_classes_come_by_index(models):
+    assert best_of([0.2, 0.3, 0.2, 0.3], ("a", "b", "c", "d"), models) == ["b", "d", "a", "c"]
 
 
-def test_a_class_without_a_name_is_numbered():
-    assert module._best(np.array([0.1, 0.9]), replace_names(("a",)), 1)[0].class_name == "class 1"
+def test_a_class_without_a_name_is_numbered(models):
+    assert best_of([0.1, 0.9], ("a",), models) == ["class 1", "a"]
 
 
 def test_outputs_that_are_probabilities_already_are_left_alone(models, picture: Path):

@@ -92,6 +92,19 @@ def test_any_float_is_quantized_as_onnxruntime_does(values, scale, zero_point):
     )
 
 
+def test_values_near_a_half_step_are_quantized_as_onnxruntime_does():
+    """Where one bit of the quotient decides: multiplying by 1 / scale would fail here, and float64 would."""
+    halves = np.arange(-100, 100, dtype=np.float32) + np.float32(0.5)
+    by_reciprocal, by_float64 = 0, 0
+    for scale in np.random.default_rng(0).uniform(1e-3, 1, 100).astype(np.float32):
+        x = halves * scale
+        ours = preprocess.quantize(x, float(scale), 0, "int8")
+        np.testing.assert_array_equal(ours, by_onnxruntime(x, float(scale), 0, "int8"))
+        by_reciprocal += int(np.sum(np.rint(x * (np.float32(1) / scale)) != ours))
+        by_float64 += int(np.sum(np.rint(x.astype(np.float64) / float(scale)) != ours))
+    assert by_reciprocal > 0 and by_float64 > 0  # or this test could not fail
+
+
 def test_halves_round_to_even_and_ends_saturate():
     x = np.array([0.5, 1.5, 2.5, -0.5, -1.5, 1000, -1000], np.float32)
     assert preprocess.quantize(x, 1.0, 0, "int8").tolist() == [0, 2, 2, 0, -2, 127, -128]

@@ -90,7 +90,7 @@ def _load() -> tuple[Any, Any, Any]:
 
 
 def _restore_onnx_mapping() -> None:
-    """neural-compressor reads `onnx.mapping`, two tables that onnx 1.19 dropped; `onnx.helper` still has them."""
+    """neural-compressor reads `onnx.mapping`: two tables that onnx 1.19 dropped; `onnx.helper` has them"""
     if hasattr(onnx, "mapping"):
         return
     mapping = types.ModuleType("onnx.mapping")
@@ -98,7 +98,10 @@ def _restore_onnx_mapping() -> None:
     mapping.TENSOR_TYPE_TO_NP_TYPE = {  # type: ignore[attr-defined]
         t: onnx.helper.tensor_dtype_to_np_dtype(t) for t in types_of_tensors
     }
-    numpy_types = "float32 uint8 int8 uint16 int16 int32 int64 bool float16 float64 complex64 complex128 uint32 uint64 object"
+    numpy_types = (
+        "float32 uint8 int8 uint16 int16 int32 int64 bool float16 float64 "
+        "complex64 complex128 uint32 uint64 object"
+    )
     mapping.NP_TYPE_TO_TENSOR_TYPE = {  # type: ignore[attr-defined]
         np.dtype(name): onnx.helper.np_dtype_to_tensor_dtype(np.dtype(name)) for name in numpy_types.split()
     }

@@ -1,4 +1,4 @@
-"""onnxruntime's own quantizer: the equal second engine, and the one where neural-compressor does not install."""
+"""onnxruntime's own quantizer: the equal second engine, and what runs where the first does not install."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def fit(float_path: Path, images_nchw: np.ndarray, per_channel_dense: bool, fold
     model = onnx.load(float_path)
     input_name = model.graph.input[0].name
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(CalibrationDataReader):
         def __init__(self) -> None:
             self._batches: Iterator[np.ndarray] = iter(images_nchw[:, None])
 
@@ -37,9 +37,7 @@ def fit(float_path: Path, images_nchw: np.ndarray, per_channel_dense: bool, fold
         node.input[1] for node in model.graph.node if node.op_type in DENSE_OPS and node.input[1] in constants
     ]
     # One override without an axis makes a tensor per-tensor in a model that is otherwise per-channel.
-    overrides = (
-        {} if per_channel_dense else {name: [{"quant_type": QuantType.QInt8}] for name in dense_weights}
-    )
+    overrides = {} if per_channel_dense else {name: [{"quant_type": QuantType.QInt8}] for name in dense_weights}
     quantized_path = folder / "qdq.onnx"
     # It advises shape inference and other preparation, which the exporter has done.
     logger = logging.getLogger()

@@ -11,8 +11,17 @@ Attributes = dict[str, Any]
 Folder = Callable[[Attributes, list[Any]], Any]
 
 # Of ONNX's element types, those that constants of a CNN have.
-NUMPY_TYPES = {1: "float32", 2: "uint8", 3: "int8", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 10: "float16",
-               11: "float64"}  # fmt: skip
+NUMPY_TYPES = {
+    1: "float32",
+    2: "uint8",
+    3: "int8",
+    5: "int16",
+    6: "int32",
+    7: "int64",
+    9: "bool",
+    10: "float16",
+    11: "float64",
+}
 
 
 def axes_of(attributes: Attributes, arrays: list[Any], index: int = 1) -> list[int] | None:

@@ -73,6 +73,7 @@ class Graph:
     nodes: list[Node]
     inputs: list[Value]
     outputs: list[Value]
+    output_names: list[str]
     opset: int = 0
     problems: list[str] = field(default_factory=list)
 

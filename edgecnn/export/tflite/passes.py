@@ -13,7 +13,10 @@ TAKES_ACTIVATION = frozenset(["Conv", "Gemm", "Add", "Sub", "Mul", "Div", "MaxPo
 def simplify(graph: Graph) -> None:
     """All rewrites, in the order in which each makes room for the next."""
     remove_identities(graph)
+    fold_batch_norm(graph)
     matmul_to_gemm(graph)
+    fuse_pads(graph)
+    fuse_hard_swish(graph)
     fuse_activations(graph)
     graph.remove_dead()
 
@@ -74,9 +77,7 @@ def fusable_activation(node: Node) -> str | None:
     if node.op == "Relu":
         return "RELU"
     if node.op == "Clip":
-        return {(0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1", (0.0, np.inf): "RELU"}.get(
-            clip_limits(node)
-        )
+        return {(0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1", (0.0, np.inf): "RELU"}.get(clip_limits(node))
     return None
 
 
@@ -87,3 +88,148 @@ def clip_limits(node: Node) -> tuple[float, float]:
 
 def _limit(value: Value | None, default: float) -> float:
     return default if value is None or not value.is_constant else float(value.numbers().reshape(-1)[0])
+
+
+def fold_batch_norm(graph: Graph) -> None:
+    """BatchNormalization goes into the weights of the convolution before it, else becomes Mul and Add."""
+    for node in list(graph.nodes):
+        if node.op != "BatchNormalization":
+            continue
+        numbers = [node.constant(i) for i in range(1, 5)]
+        if any(array is None for array in numbers):
+            continue  # Left as it is: the lowering says that it has no equivalent.
+        gamma, beta, mean, variance = (np.asarray(array, np.float64) for array in numbers)
+        factor = gamma / np.sqrt(variance + node.attributes.get("epsilon", 1e-5))
+        offset = beta - mean * factor
+        conv = graph.producers().get(node.data_input())
+        is_sole = graph.sole_consumer(node.data_input(), graph.consumers()) is node
+        if conv is not None and conv.op in ("Conv", "ConvTranspose") and is_sole and _is_float(conv):
+            _scale_convolution(conv, factor, offset)
+            conv.outputs = node.outputs
+            graph.nodes.remove(node)
+        else:
+            _as_mul_add(graph, node, factor, offset)
+
+
+def _is_float(conv: Node) -> bool:
+    weights, bias = conv.input(1), conv.input(2)
+    constant = weights is not None and weights.is_constant and weights.quantization is None
+    return constant and (bias is None or (bias.is_constant and bias.quantization is None))
+
+
+def _scale_convolution(conv: Node, factor: np.ndarray, offset: np.ndarray) -> None:
+    """Multiplies each output channel by `factor` and adds `offset`."""
+    weights, bias = conv.data_input(1), conv.constant(2)
+    numbers = weights.numbers().astype(np.float64)
+    if conv.op == "Conv":
+        numbers = numbers * factor.reshape(-1, *[1] * (numbers.ndim - 1))
+    else:
+        groups = conv.attributes.get("group", 1)
+        split = numbers.reshape(groups, -1, *numbers.shape[1:])
+        numbers = (split * factor.reshape(groups, 1, -1, *[1] * (numbers.ndim - 2))).reshape(numbers.shape)
+    shifted = offset if bias is None else bias * factor + offset
+    scaled = Value(weights.name, weights.shape, "float32", numbers.astype(np.float32))
+    new_bias = Value(f"{weights.name}_bias", shifted.shape, "float32", shifted.astype(np.float32))
+    conv.inputs = [conv.inputs[0], scaled, new_bias]
+
+
+def _as_mul_add(graph: Graph, node: Node, factor: np.ndarray, offset: np.ndarray) -> None:
+    source, output = node.data_input(), node.output
+    shape = (-1, *[1] * (len(source.shape) - 2))
+    scaled = Value(f"{output.name}_scaled", output.shape)
+    constants = [
+        Value(
+            f"{output.name}_{name}",
+            array.reshape(shape).shape,
+            "float32",
+            array.reshape(shape).astype(np.float32),
+        )
+        for name, array in (("factor", factor), ("offset", offset))
+    ]
+    position = graph.nodes.index(node)
+    graph.nodes[position : position + 1] = [
+        Node("Mul", [source, constants[0]], [scaled], {}, node.name),
+        Node("Add", [scaled, constants[1]], [output], {}, node.name),
+    ]
+
+
+def fuse_pads(graph: Graph) -> None:
+    """A Pad of zeros goes into the pads of the convolution that alone reads it."""
+    for node in list(graph.nodes):
+        pads = spatial_pads(node)
+        conv = graph.sole_consumer(node.output, graph.consumers())
+        if (
+            pads is None
+            or conv is None
+            or conv.op != "Conv"
+            or conv.attributes.get("auto_pad", "NOTSET") != "NOTSET"
+        ):
+            continue
+        own = conv.attributes.get("pads", [0, 0, 0, 0])
+        conv.attributes["pads"] = [a + b for a, b in zip(own, pads, strict=True)]
+        conv.inputs[0] = node.inputs[0]
+        graph.nodes.remove(node)
+
+
+def spatial_pads(node: Node) -> list[int] | None:
+    """[top, left, bottom, right] of a Pad of zeros around images, None for any other node."""
+    pads, fill = (node.constant(1), node.constant(2)) if node.op == "Pad" else (None, None)
+    if pads is None or pads.size != 8 or node.attributes.get("mode", "constant") != "constant":
+        return None
+    if (fill is not None and np.any(fill)) or np.any(pads < 0) or np.any(pads[[0, 1, 4, 5]]):
+        return None
+    return [int(pads[i]) for i in (2, 3, 6, 7)]
+
+
+def fuse_hard_swish(graph: Graph) -> None:
+    """x * HardSigmoid(x) with slope 1/6, and x * clip(x + 3, 0, 6) / 6 in either order, are HardSwish."""
+    for node in list(graph.nodes):
+        producers = graph.producers()
+        source = _hard_swish_source(node, producers)
+        if source is not None:
+            node.op, node.inputs, node.attributes = "HardSwish", [source], {}
+    graph.remove_dead()
+
+
+def _hard_swish_source(node: Node, producers: dict[Value, Node]) -> Value | None:
+    if node.op == "Mul":
+        for x, gate in (node.inputs, node.inputs[::-1]):
+            if x is not None and gate is not None and _is_hard_sigmoid_of(producers.get(gate), x, producers):
+                return x
+    divided = _sixth_of(node)
+    product = producers.get(divided) if divided is not None else None
+    if product is not None and product.op == "Mul":
+        for x, gate in (product.inputs, product.inputs[::-1]):
+            if x is not None and gate is not None and _is_relu6_of_shifted(producers.get(gate), x, producers):
+                return x
+    return None
+
+
+def _is_hard_sigmoid_of(gate: Node | None, x: Value, producers: dict[Value, Node]) -> bool:
+    if gate is None:
+        return False
+    if gate.op == "HardSigmoid":
+        alpha, beta = gate.attributes.get("alpha", 0.2), gate.attributes.get("beta", 0.5)
+        return gate.inputs[0] is x and abs(alpha - 1 / 6) < 1e-5 and abs(beta - 0.5) < 1e-6
+    divided = _sixth_of(gate)
+    return divided is not None and _is_relu6_of_shifted(producers.get(divided), x, producers)
+
+
+def _sixth_of(node: Node) -> Value | None:
+    """What the node takes a sixth of."""
+    if node.op not in ("Mul", "Div") or len(node.inputs) != 2:
+        return None
+    factor = node.constant(1)
+    wanted = 6.0 if node.op == "Div" else 1 / 6
+    is_sixth = factor is not None and factor.size == 1 and abs(float(factor.reshape(-1)[0]) - wanted) < 1e-6
+    return node.inputs[0] if is_sixth else None
+
+
+def _is_relu6_of_shifted(node: Node | None, x: Value, producers: dict[Value, Node]) -> bool:
+    if node is None or node.op != "Clip" or clip_limits(node) != (0.0, 6.0):
+        return False
+    add = producers.get(node.data_input())
+    if add is None or add.op != "Add" or x not in add.inputs:
+        return False
+    shift = add.constant(1 - add.inputs.index(x))
+    return shift is not None and shift.size == 1 and float(shift.reshape(-1)[0]) == 3.0

@@ -12,14 +12,38 @@ from edgecnn.export.tflite.graph import Graph, Node, Value
 # Operations that select or order elements: they give the same result before and after quantizing.
 MOVEMENTS = frozenset(
     ["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "MaxPool", "Slice", "Split", "Identity"]
-)  # fmt: skip
-# Operations with constant weights, and whether the weights must be quantized for the operation to be an
-# integer one.
+)
+# Operations with constant weights, which must be quantized for the operation to be an integer one.
 WEIGHTED = frozenset(["Conv", "ConvTranspose", "Gemm", "MatMul"])
-INTEGER_OPERATIONS = MOVEMENTS | WEIGHTED | frozenset(
-    ["Add", "Sub", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceMax", "Relu", "Clip",
-     "LeakyRelu", "PRelu", "HardSwish", "Sigmoid", "Tanh", "Softmax", "LogSoftmax", "Resize", "Pad"]
-)  # fmt: skip
+_POOLING = frozenset(["AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceMax", "ReduceMin"])
+_ACTIVATIONS = frozenset(
+    [
+        "Relu",
+        "Clip",
+        "LeakyRelu",
+        "PRelu",
+        "HardSwish",
+        "HardSigmoid",
+        "Sigmoid",
+        "Tanh",
+        "Softmax",
+        "LogSoftmax",
+    ]
+)
+_OPERANDS = frozenset(["Add", "Sub", "Mul", "Concat", "Max", "Min"])
+INTEGER_OPERATIONS = (
+    MOVEMENTS
+    | WEIGHTED
+    | _POOLING
+    | _ACTIVATIONS
+    | _OPERANDS
+    | {
+        "Gather",
+        "LogSoftmax",
+        "Pad",
+        "Resize",
+    }
+)
 
 
 def absorb_quantization(graph: Graph) -> None:
@@ -47,7 +71,6 @@ def quantize_interface(graph: Graph) -> None:
         dequantizer = producers.get(value)
         if dequantizer is not None and dequantizer.op == "DequantizeLinear":
             graph.outputs[i] = dequantizer.data_input()
-            graph.outputs[i].name = value.name
     graph.remove_dead()
 
 
@@ -67,9 +90,7 @@ def _merge_equal_quantizers(graph: Graph) -> None:
 
 
 def _same_parameters(a: Value, b: Value) -> bool:
-    return (
-        a.quantization is not None and b.quantization is not None and a.quantization.same_as(b.quantization)
-    )
+    return a.quantization is not None and b.quantization is not None and a.quantization.same_as(b.quantization)
 
 
 def _move_quantizers_up(graph: Graph) -> None:
@@ -128,9 +149,7 @@ def _group(graph: Graph) -> None:
         if not all(_only_quantized(graph, output, users) for output in node.outputs):
             continue
         integers = [_integers_behind(node, i, producers) for i in range(len(node.inputs))]
-        if any(
-            found is None and value is not None for found, value in zip(integers, node.inputs, strict=True)
-        ):
+        if any(found is None and value is not None for found, value in zip(integers, node.inputs, strict=True)):
             continue
         if not any(value is not None and not value.is_constant for value in integers):
             continue
@@ -146,9 +165,7 @@ def _integers_behind(node: Node, index: int, producers: dict[Value, Node]) -> Va
     if value is None:
         return None
     if value.is_constant:
-        is_operand = (
-            index == 0 or node.op in ("Add", "Sub", "Mul", "Concat", "PRelu") or _is_weight(node, index)
-        )
+        is_operand = index == 0 or node.op in _OPERANDS | {"PRelu"} or _is_weight(node, index)
         return value if value.quantization is not None or not is_operand else None
     producer = producers.get(value)
     return producer.data_input() if producer is not None and producer.op == "DequantizeLinear" else None

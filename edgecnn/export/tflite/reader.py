@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.inliner
 from onnx import numpy_helper
 from onnx.shape_inference import infer_node_outputs
 
@@ -28,7 +29,9 @@ _LARGEST_FOLDED = 1 << 26
 
 
 # Operators that are gone before anything is lowered: folded, or taken by a pass.
-KNOWN_OPERATORS = frozenset(["Constant", "Shape", "Identity", "Dropout", "Cast", "MatMul"])
+KNOWN_OPERATORS = frozenset(
+    ["BatchNormalization", "Cast", "Constant", "Dropout", "Identity", "Shape", *FOLDERS]
+)
 
 
 class Reader:
@@ -57,7 +60,8 @@ class Reader:
             raise_problems(self.problems)
             raise ConversionError(f"the graph's output {missing[0]} is computed by no node")
         outputs = [self.values[info.name] for info in graph.output]
-        return Graph(self.nodes, inputs, outputs, self.opset, self.problems)
+        names = [info.name for info in graph.output]
+        return Graph(self.nodes, inputs, outputs, names, self.opset, self.problems)
 
     def _input(self, info: onnx.ValueInfoProto) -> Value:
         tensor_type = info.type.tensor_type
@@ -143,9 +147,7 @@ class Reader:
         quantization, dtype = _quantization(node)
         if dtype not in ("int8", "uint8") or not quantization.is_per_tensor:
             what = (
-                f"{dtype} activations"
-                if quantization.is_per_tensor
-                else "activations with one scale a channel"
+                f"{dtype} activations" if quantization.is_per_tensor else "activations with one scale a channel"
             )
             raise Unsupported(f"{what} have no TFLite equivalent that the runtimes share; use int8 or uint8")
         return Value(name, node.data_input().shape, "int8", None, _as_int8(quantization, dtype))

@@ -11,12 +11,8 @@ from collections.abc import Callable
 
 from edgecnn.export.tflite.model import Operator, Tensor
 
-_INT8_IS_2 = frozenset(
-    ["ADD", "SUB", "MAXIMUM", "MINIMUM", "AVERAGE_POOL_2D", "MAX_POOL_2D", "CONCATENATION", "LOGISTIC", "TANH",
-     "SOFTMAX", "LOG_SOFTMAX", "MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "PAD", "PADV2", "MIRROR_PAD", "TRANSPOSE",
-     "SLICE", "STRIDED_SLICE", "SPLIT_V", "RELU", "RELU6", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR",
-     "BATCH_MATMUL", "EXP", "LOG", "ABS", "GELU"]
-)  # fmt: skip
+# Operators that knew int8 from their first version on; all others know it since their second or later.
+_INT8_IS_1 = frozenset(["HARD_SWISH", "LEAKY_RELU", "PRELU", "QUANTIZE", "RELU_N1_TO_1", "RESHAPE"])
 _BROADCAST_5D = {"SUB": 3, "MAXIMUM": 3, "MINIMUM": 3, "DIV": 2}
 
 
@@ -24,7 +20,7 @@ def lowest_version(operator: Operator) -> int:
     """The lowest version of the operator's definition that says what this one means."""
     rule = _RULES.get(operator.code)
     version = rule(operator) if rule else 1
-    if operator.code in _INT8_IS_2 and _dtype(operator.inputs[0]) == "int8":
+    if operator.code not in _INT8_IS_1 and _dtype(operator.inputs[0]) == "int8":
         version = max(version, 2)
     if operator.code in _BROADCAST_5D:
         shapes = [tensor.shape for tensor in operator.inputs if tensor is not None]

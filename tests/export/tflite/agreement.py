@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnx_nets import random_inputs
+from tflite_runs import relative_error, run_onnx, run_tflite
 
 from edgecnn.export.tflite import Conversion, convert
 from edgecnn.ondevice.manifest import TensorSpec
-from onnx_nets import random_inputs
-from tflite_runs import relative_error, run_onnx, run_tflite
 
 
 def to_tflite(array: np.ndarray, permutation: tuple[int, ...], spec: TensorSpec) -> np.ndarray:
@@ -23,7 +23,9 @@ def to_tflite(array: np.ndarray, permutation: tuple[int, ...], spec: TensorSpec)
     return np.clip(integers, limits.min, limits.max).astype(spec.dtype)
 
 
-def steps_or_error(actual: np.ndarray, wanted: np.ndarray, permutation: tuple[int, ...], spec: TensorSpec) -> Any:
+def steps_or_error(
+    actual: np.ndarray, wanted: np.ndarray, permutation: tuple[int, ...], spec: TensorSpec
+) -> Any:
     """("float", relative error) or ("steps", array of distances in steps of the output's scale)."""
     assert actual.shape == spec.shape, (actual.shape, spec)
     wanted = np.transpose(wanted, permutation)
@@ -37,7 +39,9 @@ def steps_or_error(actual: np.ndarray, wanted: np.ndarray, permutation: tuple[in
 def compare(
     model: onnx.ModelProto, *, n: int = 4, runtime: str = "litert", batch: int = 1, **options: Any
 ) -> tuple[Conversion, list[Any]]:
-    """(the conversion, for each output its relative error, or its distances in steps where it is quantized)."""
+    """(the conversion, for each output its relative error, or its distances in steps where it is
+    quantized).
+    """
     conversion = convert(model, batch=batch, **options)
     batches = [random_inputs(model, 1000 + seed, batch) for seed in range(n)]
     wanted = run_onnx(model, batches)
@@ -64,9 +68,16 @@ def compare(
 
 
 def assert_agrees(
-    model: onnx.ModelProto, *, tolerance: float = 1e-4, steps: int = 1, transposes: int | None = 0, **options: Any
+    model: onnx.ModelProto,
+    *,
+    tolerance: float = 1e-4,
+    steps: int = 1,
+    transposes: int | None = 0,
+    **options: Any,
 ) -> Conversion:
-    """Fails where an output is farther off than `tolerance` (float) or `steps` (integer), or on unasked TRANSPOSEs."""
+    """Fails where an output is farther off than `tolerance` (float) or `steps` (integer), or on unasked
+    TRANSPOSEs.
+    """
     from tflite_runs import operators
 
     conversion, results = compare(model, **options)

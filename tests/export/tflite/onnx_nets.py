@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
-
 from tflite_runs import run_onnx
 
 
 class Net:
-    """Builds an ONNX graph line by line: `x = net("Relu", x)`; numpy arrays among the inputs become initializers."""
+    """Builds an ONNX graph line by line: `x = net("Relu", x)`; numpy arrays among the inputs become
+    initializers.
+    """
 
     def __init__(self, opset: int = 17, seed: int = 0) -> None:
         self.opset = opset
@@ -88,14 +89,16 @@ def lenet5(*, dense: str = "gemm", batch: int | str = "batch") -> onnx.ModelProt
 # Operations whose output shares the scale of their input.
 _SAME_SCALE = ("MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice")
 _WEIGHTED = ("Conv", "Gemm", "MatMul", "ConvTranspose")
+_OPERANDS = ("Add", "Sub", "Mul", "Div", "PRelu", "Concat", "Max", "Min")
 _FIXED_RANGES = {"Softmax": (0.0, 255 / 256), "Sigmoid": (0.0, 255 / 256), "Tanh": (-1.0, 127 / 128)}
 
 
 class QdqWriter:
     """A plain post-training quantizer: true min/max ranges, weights symmetric, everything QDQ.
 
-    `bias` writes biases as "int32" (behind DequantizeLinear) or leaves them "float"; `fuse_relu` puts no QDQ pair
-    between an operation and its Relu; `unify` gives operations that only move numbers the scale of their input.
+    `bias` writes biases as "int32" (behind DequantizeLinear) or leaves them "float"; `fuse_relu` puts no
+    QDQ pair between an operation and its Relu; `unify` gives operations that only move numbers the scale of
+    their input.
     """
 
     def __init__(
@@ -161,7 +164,7 @@ class QdqWriter:
         for i, name in enumerate(node.input):
             if name in self.renamed:
                 copy.input[i] = self.renamed[name]
-            elif name in self.constants and self.constants[name].dtype == np.float32 and node.op_type != "Clip":
+            elif name in self.constants and self._is_operand(node, name):
                 copy.input[i] = self._constant(node, i, name)
         self.nodes.append(copy)
         if node.op_type in self.skip or (before_relu and node.op_type not in _SAME_SCALE):
@@ -170,6 +173,10 @@ class QdqWriter:
             same = self.unify and node.op_type in _SAME_SCALE and self.scales.get(node.input[0])
             limits = _FIXED_RANGES.get(node.op_type, ranges[name])
             self._quantize_activation(name, name, limits, same or None)
+
+    def _is_operand(self, node: onnx.NodeProto, name: str) -> bool:
+        """Whether a constant is a number to compute with, not a limit, a scale of a Resize or the like."""
+        return node.op_type in (*_WEIGHTED, *_OPERANDS) and self.constants[name].dtype == np.float32
 
     def _quantize_activation(
         self, name: str, source: str, limits: tuple[float, float], parameters: tuple[float, int] | None
@@ -212,7 +219,10 @@ class QdqWriter:
             integers = np.clip(np.rint(array / shaped), -127, 127).astype(np.int8)
             zero = np.zeros(scale.shape, np.int8)
             if self.weight == "uint8":
-                integers, zero = (integers.astype(int) + 128).astype(np.uint8), zero.astype(np.uint8) + np.uint8(128)
+                integers, zero = (
+                    (integers.astype(int) + 128).astype(np.uint8),
+                    zero.astype(np.uint8) + np.uint8(128),
+                )
         inputs = [self._initializer(integers), self._initializer(scale), self._initializer(zero)]
         self.nodes.append(helper.make_node("DequantizeLinear", inputs, [key], axis=axis))
         return key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import pickle
 import subprocess
@@ -12,20 +13,12 @@ import onnx
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-RUNTIME_CODE = """
+WORKER_CODE = """
 import pickle, sys
 import numpy as np
-name, data, batches = pickle.load(sys.stdin.buffer)
-if name == "tflm":
-    from tflite_micro import runtime
-    interpreter = runtime.Interpreter.from_bytes(data, arena_size=8_000_000)
-    results = []
-    for arrays in batches:
-        for i, array in enumerate(arrays):
-            interpreter.set_input(array, i)
-        interpreter.invoke()
-        results.append([interpreter.get_output(0)])
-else:
+answers = sys.stdout.buffer
+
+def interpreter_of(name, data):
     if name == "tflite-runtime":
         from tflite_runtime.interpreter import Interpreter
         interpreter = Interpreter(model_content=data, num_threads=1)
@@ -34,14 +27,41 @@ else:
         kinds = {"litert": OpResolverType.AUTO, "litert-reference": OpResolverType.BUILTIN_REF}
         interpreter = Interpreter(model_content=data, num_threads=1, experimental_op_resolver_type=kinds[name])
     interpreter.allocate_tensors()
+    return interpreter
+
+def run(name, data, batches):
     results = []
+    if name == "tflm":
+        from tflite_micro import runtime
+        interpreter = runtime.Interpreter.from_bytes(data, arena_size=8_000_000)
+        for arrays in batches:
+            for i, array in enumerate(arrays):
+                interpreter.set_input(array, i)
+            interpreter.invoke()
+            results.append([interpreter.get_output(0)])
+        return results
+    interpreter = interpreter_of(name, data)
     for arrays in batches:
         for detail, array in zip(interpreter.get_input_details(), arrays):
             interpreter.set_tensor(detail["index"], array)
         interpreter.invoke()
         results.append([interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()])
-sys.stdout.buffer.write(pickle.dumps(results))
+    return results
+
+while True:
+    try:
+        request = pickle.load(sys.stdin.buffer)
+    except EOFError:
+        break
+    try:
+        answer = run(*request)
+    except Exception as fault:
+        answer = f"{type(fault).__name__}: {fault}"
+    answers.write(pickle.dumps(answer))
+    answers.flush()
 """
+
+_workers: dict[str, subprocess.Popen[bytes]] = {}
 
 
 def run_tflite(data: bytes, batches: list[list[np.ndarray]], runtime: str = "litert") -> list[list[np.ndarray]]:
@@ -49,10 +69,30 @@ def run_tflite(data: bytes, batches: list[list[np.ndarray]], runtime: str = "lit
 
     `runtime` is litert, litert-reference, tflite-runtime or tflm (its first output only).
     """
-    sent = pickle.dumps((runtime, data, batches))
-    done = subprocess.run([sys.executable, "-c", RUNTIME_CODE], input=sent, capture_output=True, timeout=120)
-    assert done.returncode == 0, f"{runtime}: {done.stderr.decode()[-2000:]}"
-    return pickle.loads(done.stdout)
+    if runtime not in _workers:
+        _workers[runtime] = subprocess.Popen(
+            [sys.executable, "-c", WORKER_CODE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        atexit.register(_workers[runtime].kill)
+    worker = _workers[runtime]
+    assert worker.stdin and worker.stdout
+    try:
+        worker.stdin.write(pickle.dumps((runtime, data, batches)))
+        worker.stdin.flush()
+        answer = pickle.load(worker.stdout)
+    except (EOFError, BrokenPipeError, pickle.UnpicklingError):
+        del _workers[runtime]
+        raise RuntimeCrashError(f"{runtime} ended with status {worker.wait(10)}") from None
+    if isinstance(answer, str):
+        raise RuntimeCrashError(f"{runtime}: {answer}")
+    return answer
+
+
+class RuntimeCrashError(AssertionError):
+    """A runtime refused the file, or took its process down."""
 
 
 def run_onnx(model: onnx.ModelProto, batches: list[list[np.ndarray]]) -> list[list[np.ndarray]]:

@@ -8,22 +8,72 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from edgecnn.export.tflite.folding import FOLDERS
 from edgecnn.export.tflite.graph import Graph, Node, Value
-from edgecnn.export.tflite.lowering import activations, convolution, dense, pooling, quantizers, shapes
+from edgecnn.export.tflite.lowering import (
+    activations,
+    convolution,
+    dense,
+    elementwise,
+    movement,
+    pooling,
+    quantizers,
+    resize,
+    shapes,
+    transposed,
+)
 from edgecnn.export.tflite.lowering.context import NHWC, Lowering, natural
 from edgecnn.export.tflite.model import Model, Tensor
 from edgecnn.export.tflite.reader import Unsupported, raise_problems
 
 LOWERINGS: dict[str, Callable[[Lowering, Node], None]] = {
+    "Abs": elementwise.unary("ABS"),
+    "Add": elementwise.binary("ADD"),
+    "AveragePool": pooling.average_pool,
+    "Clip": activations.clip,
+    "Concat": movement.concat,
     "Conv": convolution.conv,
+    "ConvTranspose": transposed.conv_transpose,
     "DequantizeLinear": quantizers.dequantize,
+    "Div": elementwise.binary("DIV"),
+    "Elu": activations.elu,
+    "Exp": elementwise.unary("EXP"),
     "Flatten": shapes.reshape,
+    "Gather": movement.gather,
+    "Gelu": activations.gelu,
     "Gemm": dense.gemm,
+    "GlobalAveragePool": pooling.global_average_pool,
+    "HardSigmoid": activations.hard_sigmoid,
+    "HardSwish": elementwise.unary("HARD_SWISH"),
+    "LeakyRelu": activations.leaky_relu,
+    "Log": elementwise.unary("LOG"),
+    "LogSoftmax": activations.log_softmax,
+    "MatMul": dense.matmul,
+    "Max": elementwise.binary("MAXIMUM", same_scale=True, fuses=False),
     "MaxPool": pooling.max_pool,
+    "Min": elementwise.binary("MINIMUM", same_scale=True, fuses=False),
+    "Mul": elementwise.binary("MUL"),
+    "Neg": elementwise.unary("NEG"),
+    "PRelu": activations.prelu,
+    "Pad": movement.pad,
+    "Pow": elementwise.binary("POW", fuses=False),
     "QuantizeLinear": quantizers.quantize,
+    "Reciprocal": elementwise.reciprocal,
+    "ReduceMax": pooling.reduction("REDUCE_MAX", same_scale=True),
+    "ReduceMean": pooling.reduction("MEAN"),
+    "ReduceMin": pooling.reduction("REDUCE_MIN", same_scale=True),
+    "ReduceSum": pooling.reduction("SUM"),
     "Relu": activations.relu,
     "Reshape": shapes.reshape,
+    "Resize": resize.resize,
+    "Sigmoid": activations.sigmoid,
+    "Slice": movement.slice_,
+    "Softmax": activations.softmax,
+    "Split": movement.split,
+    "Sqrt": elementwise.unary("SQRT"),
     "Squeeze": shapes.reshape,
+    "Sub": elementwise.binary("SUB"),
+    "Tanh": activations.tanh,
     "Transpose": shapes.transpose,
     "Unsqueeze": shapes.reshape,
 }
@@ -41,14 +91,16 @@ def lower(graph: Graph, *, keep_nchw_input: bool = False) -> tuple[Model, list[s
         try:
             if node.op in LOWERINGS:
                 LOWERINGS[node.op](lowering, node)
+            elif node.op in FOLDERS:
+                raise Unsupported("it is converted only where its inputs are constant")
         except Unsupported as reason:
             problems.append(f"{node.op} {node.name}: {reason}")
         for value in node.outputs:  # After a failure, the nodes behind it are still looked at.
             if value not in lowering.tensors:
                 lowering.result(value, natural(len(value.shape)))
     raise_problems(problems)
-    for value in graph.outputs:
-        lowering.model.outputs.append(_output(lowering, value))
+    for value, name in zip(graph.outputs, graph.output_names, strict=True):
+        lowering.model.outputs.append(_output(lowering, value, name))
     return lowering.model, lowering.notes
 
 
@@ -60,7 +112,7 @@ def _input_layout(lowering: Lowering, value: Value) -> tuple[int, ...]:
     return NHWC if rank == 4 and not already else natural(rank)
 
 
-def _output(lowering: Lowering, value: Value) -> Tensor:
+def _output(lowering: Lowering, value: Value, name: str) -> Tensor:
     """The tensor of an output, under its name: NHWC where the network leaves it so, else in ONNX's order."""
     if value.is_constant:
         tensor = lowering.tensor(value)
@@ -73,5 +125,5 @@ def _output(lowering: Lowering, value: Value) -> Tensor:
         copy = lowering.temporary(tensor)
         lowering.emit("RESHAPE", [tensor, lowering.vector(tensor.shape)], copy)
         tensor = copy
-    tensor.memory.name = value.name
+    tensor.memory.name = name
     return tensor

@@ -49,7 +49,7 @@ def window_of(node: Node, kernel: tuple[int, int]) -> Window:
         )
         before.append(first)
         after.append(max(reach - size - first, 0))
-    return Window(kernel, strides, dilations, (before[0], before[1], after[0], after[1]))  # type: ignore[arg-type]
+    return Window(kernel, strides, dilations, (before[0], before[1], after[0], after[1]))
 
 
 def is_same(window: Window, in_size: tuple[int, int], out_size: tuple[int, int]) -> bool:

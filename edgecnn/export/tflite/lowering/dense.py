@@ -1,11 +1,11 @@
-"""Gemm -> FULLY_CONNECTED."""
+"""Gemm -> FULLY_CONNECTED; MatMul -> FULLY_CONNECTED, or BATCH_MATMUL where both operands are computed."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from edgecnn.export.tflite.graph import Node, Value
-from edgecnn.export.tflite.lowering.context import Lowering
+from edgecnn.export.tflite.lowering.context import Lowering, natural
 from edgecnn.export.tflite.lowering.convolution import activation_of, bias_tensor, symmetric_weights
 from edgecnn.export.tflite.model import Quantization
 from edgecnn.export.tflite.reader import Unsupported
@@ -31,6 +31,23 @@ def gemm(lower: Lowering, node: Node) -> None:
     kernel = lower.constant_in(_reordered(weights, data.columns), (0, 1))
     output = lower.result(node.output, (0, 1))
     lower.emit("FULLY_CONNECTED", [data, kernel, bias_constant], output, activation=activation_of(node))
+
+
+def matmul(lower: Lowering, node: Node) -> None:
+    """MatMul of a rank other than 2; of rank 2 with constant weights it became a Gemm."""
+    first, second = node.data_input(), node.data_input(1)
+    rank = len(node.output.shape)
+    data = lower.tensor_in(first, natural(len(first.shape)))
+    if second.is_constant and len(second.shape) == 2 and rank > 2:
+        weights = symmetric_weights(lower, _transposed(second), data)
+        bias = bias_tensor(lower, None, data, weights, weights.shape[0])
+        inputs = [data, lower.constant_in(weights, (0, 1)), bias]
+        lower.emit("FULLY_CONNECTED", [*inputs], lower.result(node.output, natural(rank)), keep_num_dims=True)
+        return
+    if len(first.shape) != len(second.shape) or data.quantization is not None:
+        raise Unsupported("only float matrices of equal rank are multiplied")
+    other = lower.tensor_in(second, natural(len(second.shape)))
+    lower.emit("BATCH_MATMUL", [data, other], lower.result(node.output, natural(rank)))
 
 
 def _transposed(weights: Value) -> Value:

@@ -1,19 +1,24 @@
-"""MaxPool -> MAX_POOL_2D."""
+"""Pooling over windows, and reductions over whole axes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+from edgecnn.export.tflite.folding import axes_of
 from edgecnn.export.tflite.graph import Node
-from edgecnn.export.tflite.lowering.context import NHWC, Lowering
-from edgecnn.export.tflite.lowering.convolution import activation_of, pad_for, window_of
+from edgecnn.export.tflite.lowering.activations import emit_then_requantize
+from edgecnn.export.tflite.lowering.context import NHWC, Lowering, natural
+from edgecnn.export.tflite.lowering.convolution import Window, activation_of, is_same, pad, pad_for, window_of
+from edgecnn.export.tflite.model import Tensor
 from edgecnn.export.tflite.reader import Unsupported
+from edgecnn.export.tflite.schema import PADDINGS
 
 _LOWEST = float(np.finfo(np.float32).min)
 
 
-def max_pool(lower: Lowering, node: Node) -> None:
-    """MaxPool; input and output share one scale."""
+def _pool_window(node: Node) -> Window:
     kernel = tuple(node.attributes["kernel_shape"])
     if len(kernel) != 2:
         raise Unsupported(f"pooling over {len(kernel)} axes is not converted, only over 2")
@@ -21,11 +26,121 @@ def max_pool(lower: Lowering, node: Node) -> None:
         raise Unsupported("dilated pooling has no TFLite equivalent")
     if len(node.outputs) > 1:
         raise Unsupported("the indices of the maxima are not converted")
+    return window_of(node, (kernel[0], kernel[1]))
+
+
+def _pool_options(node: Node, window: Window) -> dict[str, int]:
+    height, width = window.kernel
+    return {"filter_h": height, "filter_w": width, "activation": activation_of(node), **window.options}
+
+
+def max_pool(lower: Lowering, node: Node) -> None:
+    """MaxPool; integers keep their scale."""
+    window = _pool_window(node)
     data = lower.tensor_in(node.data_input(), NHWC)
     if data.quantization is not None:
         data = lower.requantize(data, node.output.quantization, "its input and output have different scales")
-    window = window_of(node, (kernel[0], kernel[1]))
     data, padding = pad_for(lower, node, data, window, fill=_LOWEST)
     output = lower.result(node.output, NHWC)
-    options = {"filter_h": kernel[0], "filter_w": kernel[1], **window.options}
-    lower.emit("MAX_POOL_2D", [data], output, padding=padding, activation=activation_of(node), **options)
+    lower.emit("MAX_POOL_2D", [data], output, padding=padding, **_pool_options(node, window))
+
+
+def average_pool(lower: Lowering, node: Node) -> None:
+    """AveragePool. TFLite never counts padding: where ONNX's count of a window differs, a MUL corrects it.
+
+    The integer kernels ignore the scale of the result; it is that of the input, requantized after.
+    """
+    window = _pool_window(node)
+    data = lower.tensor_in(node.data_input(), NHWC)
+    output = lower.result(node.output, NHWC)
+    in_size, out_size = (data.shape[1], data.shape[2]), (output.shape[1], output.shape[2])
+    counts = _counts(node, window, in_size, out_size)
+    options = _pool_options(node, window)
+    same = is_same(window, in_size, out_size) and np.array_equal(
+        counts, _real_counts(window, in_size, out_size)
+    )
+    padding = PADDINGS["SAME" if same else "VALID"]
+    if not same and any(window.pads):
+        top, left, bottom, right = window.pads
+        data = pad(lower, data, [(0, 0), (top, bottom), (left, right), (0, 0)])
+    full = window.kernel[0] * window.kernel[1]
+    corrected = not same and bool(np.any(counts != full))
+    if data.quantization is not None:
+        if corrected:
+            raise Unsupported("integer average pooling that leaves padding out of its counts is not converted")
+        emit_then_requantize(
+            lower, "AVERAGE_POOL_2D", [data], output, data.quantization, padding=padding, **options
+        )
+    elif corrected:
+        if options["activation"]:
+            raise Unsupported("average pooling that leaves padding out of its counts, with a fused activation")
+        sums = lower.temporary(output)
+        lower.emit("AVERAGE_POOL_2D", [data], sums, padding=padding, **options)
+        factors = (full / counts).astype(np.float32)[:, :, None]
+        lower.emit("MUL", [sums, lower.constant(factors)], output)
+    else:
+        lower.emit("AVERAGE_POOL_2D", [data], output, padding=padding, **options)
+
+
+def _counts(node: Node, window: Window, in_size: tuple[int, int], out_size: tuple[int, int]) -> np.ndarray:
+    """How many elements ONNX divides each window's sum by, [height, width]."""
+    if not node.attributes.get("count_include_pad"):
+        return _real_counts(window, in_size, out_size)
+    given = node.attributes.get("pads", (0, 0, 0, 0))
+    padded = [in_size[axis] + window.pads[axis] + given[2 + axis] for axis in (0, 1)]
+    return _window_counts(window, (0, 0), (padded[0], padded[1]), out_size)
+
+
+def _real_counts(window: Window, in_size: tuple[int, int], out_size: tuple[int, int]) -> np.ndarray:
+    """How many elements of each window lie inside the image."""
+    return _window_counts(window, (window.pads[0], window.pads[1]), in_size, out_size)
+
+
+def _window_counts(
+    window: Window, before: tuple[int, int], size: tuple[int, int], out_size: tuple[int, int]
+) -> np.ndarray:
+    per_axis = []
+    for axis in (0, 1):
+        first = np.arange(out_size[axis]) * window.strides[axis] - before[axis]
+        last = np.minimum(first + window.kernel[axis], size[axis])
+        per_axis.append(np.maximum(last - np.maximum(first, 0), 1))
+    return np.outer(per_axis[0], per_axis[1])
+
+
+def global_average_pool(lower: Lowering, node: Node) -> None:
+    _reduce(lower, node, "MEAN", tuple(range(2, len(node.data_input().shape))), keep=True, same_scale=False)
+
+
+def reduction(code: str, *, same_scale: bool = False) -> Callable[[Lowering, Node], None]:
+    """The lowering of a reduction over axes. `same_scale`: its integer kernel keeps the scale."""
+
+    def lower_reduction(lower: Lowering, node: Node) -> None:
+        rank = len(node.data_input().shape)
+        axes = axes_of(node.attributes, [None, node.constant(1)])
+        if not axes:
+            if node.attributes.get("noop_with_empty_axes"):
+                raise Unsupported("a reduction over no axes is not converted")
+            axes = list(range(rank))
+        keep = bool(node.attributes.get("keepdims", 1))
+        _reduce(lower, node, code, tuple(axis % rank for axis in axes), keep=keep, same_scale=same_scale)
+
+    return lower_reduction
+
+
+def _reduce(
+    lower: Lowering, node: Node, code: str, axes: tuple[int, ...], *, keep: bool, same_scale: bool
+) -> None:
+    source = lower.tensor(node.data_input())
+    if source.columns is not None:
+        source = lower.rearrange(source, natural(len(source.shape)))
+    if same_scale and source.quantization is not None:
+        source = lower.requantize(
+            source, node.output.quantization, "its input and output have different scales"
+        )
+    memory_axes = sorted(source.permutation.index(axis) for axis in axes)
+    permutation = source.permutation
+    if not keep:
+        left = [axis for axis in permutation if axis not in axes]
+        permutation = tuple(sorted(left).index(axis) for axis in left)
+    output: Tensor = lower.result(node.output, permutation)
+    lower.emit(code, [source, lower.vector(memory_axes)], output, keep_dims=keep)

@@ -10,9 +10,17 @@ from edgecnn.export.tflite.model import Tensor
 from edgecnn.export.tflite.quantization import MOVEMENTS
 
 # What a flattened image may pass through on its way to a fully connected layer, element by element.
-_ELEMENTWISE = frozenset(
-    ["Relu", "Clip", "LeakyRelu", "HardSwish", "HardSigmoid", "Sigmoid", "Tanh", "QuantizeLinear", "DequantizeLinear"]
-)  # fmt: skip
+_ELEMENTWISE = MOVEMENTS | {
+    "Relu",
+    "Clip",
+    "LeakyRelu",
+    "HardSwish",
+    "HardSigmoid",
+    "Sigmoid",
+    "Tanh",
+    "QuantizeLinear",
+    "DequantizeLinear",
+}
 
 
 def reshape(lower: Lowering, node: Node) -> None:
@@ -20,19 +28,37 @@ def reshape(lower: Lowering, node: Node) -> None:
     value, source = node.output, lower.tensor(node.data_input())
     if source.quantization is not None:
         source = lower.requantize(source, value.quantization, "its input and output have different scales")
-    permutation = carried_layout(source, node.data_input().shape, value.shape)
-    if permutation is not None:
-        _emit_reshape(lower, source, lower.result(value, permutation))
-        return
+    permutation, columns = carried_layout(source, node.data_input().shape, value.shape), None
     image = _as_flattened(node.data_input().shape, value.shape)
-    if image and source.columns is None and source.permutation[0] == 0 and _ends_in_gemm(lower, value):
+    if permutation is None and image and _can_follow(source) and _ends_in_gemm(lower, value):
         columns = np.arange(int(np.prod(value.shape[1:]))).reshape(image)
-        order = [axis - 1 for axis in source.permutation if axis]
-        columns = np.transpose(columns, order).reshape(-1)
-        _emit_reshape(lower, source, lower.result(value, (0, 1), columns))
+        columns = np.transpose(columns, [axis - 1 for axis in source.permutation if axis]).reshape(-1)
+        permutation = (0, 1)
+    if permutation is None:
+        source = lower.rearrange(source, natural(len(source.shape)))
+        permutation = natural(len(value.shape))
+    if image and permutation == (0, 1) and _read_by_gemm_only(lower, value):
+        # FULLY_CONNECTED takes images as rows by itself.
+        rows = lower.temporary(
+            source, shape=value.shape, permutation=(0, 1), columns=columns, base=source.memory
+        )
+        lower.tensors[value] = rows
         return
-    source = lower.rearrange(source, natural(len(source.shape)))
-    _emit_reshape(lower, source, lower.result(value, natural(len(value.shape))))
+    _emit_reshape(lower, source, lower.result(value, permutation, columns))
+
+
+def _read_by_gemm_only(lower: Lowering, value: Value) -> bool:
+    """Whether only fully connected layers read the value, as their data."""
+    if value in lower.graph.outputs:
+        return False
+    return all(
+        n.op == "Gemm" and n.inputs.count(value) == 1 == n.inputs.index(value) + 1 for n in lower.users[value]
+    )
+
+
+def _can_follow(source: Tensor) -> bool:
+    """Whether weights can follow the order of its images: each image lies in one piece."""
+    return source.columns is None and source.permutation[0] == 0
 
 
 def _emit_reshape(lower: Lowering, source: Tensor, output: Tensor) -> None:
@@ -119,7 +145,7 @@ def _ends_in_gemm(lower: Lowering, value: Value) -> bool:
         if node.op == "Gemm" and node.inputs[0] is value and node.inputs.count(value) == 1:
             continue
         same_shape = node.outputs and node.output.shape == value.shape
-        if not same_shape or node.op not in _ELEMENTWISE | MOVEMENTS or not _ends_in_gemm(lower, node.output):
+        if not same_shape or node.op not in _ELEMENTWISE or not _ends_in_gemm(lower, node.output):
             return False
     return True
 

@@ -1,0 +1,42 @@
+# make demo: set up, then build the demo recipe.   make test: set up, then run all the tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test check format lock bench-training clean help
+
+demo: $(INSTALLED)  ## train, compress, export and measure LeNet-5 on MNIST
+	$(BIN)/edgecnn build recipes/mnist_lenet5_int8.yaml
+
+test: $(INSTALLED)  ## all the tests
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)  ## lint, format, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED)  ## rewrite the code in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(INSTALLED)  ## resolve the dependencies anew (needs the interpreters on the PATH)
+	$(BIN)/python tools/lock.py python3.11 python3.12 python3.13
+
+bench-training: $(INSTALLED)  ## training speed against a Dataset of PIL images and a DataLoader
+	$(BIN)/python benchmarks/training.py
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "edgecnn needs Python 3.11 or newer; this is %d.%d. Name another: make PYTHON=python3.12" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+clean:  ## remove the virtual environment and the caches; artifacts stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/'
