@@ -198,7 +198,7 @@ def _source_path(loc: tuple[str | int, ...], data: Any) -> KeyPath:
                 path, data = (*path, name), data[name]
         if part in data if isinstance(data, dict) else isinstance(data, list) and part in range(len(data)):
             path, data = (*path, part), data[part]
-        elif position == len(loc) - 1 and isinstance(part, str):
+        elif position == len(loc) - 1 and isinstance(part, str) and path[-1:] != (part,):
             path = (*path, part)
     return path
 

@@ -20,7 +20,9 @@ from edgecnn.targets import TARGETS
 from edgecnn.targets.host import HostTarget
 from edgecnn.targets.record import BenchmarkJob, Environment, LatencyRecord
 
+# How long each file is timed: process launches, and seconds of inference over all of them.
 ROUNDS = 3
+MIN_TOTAL_S = 1.0
 # What every drop is measured against.
 DENSE = "dense.fp32.onnx"
 # The float files of the compressed network, the preferred one first: what `agreement` is measured against.
@@ -65,7 +67,9 @@ def measure_stages(
     def benchmark(folder: Path) -> dict[str, Any]:
         where, artifacts = artifacts_there()
         paths = [where / artifact.file for artifact in artifacts]
-        records = benchmark_files(paths, target, environment, shop.progress)
+        records = benchmark_files(
+            paths, target, environment, shop.progress, rounds=ROUNDS, min_total_s=MIN_TOTAL_S
+        )
         return {"records": records}
 
     code = ("edgecnn.ondevice", "edgecnn.targets", "edgecnn.metrics", "edgecnn.steps.measurements")
@@ -73,7 +77,11 @@ def measure_stages(
     return (
         Stage(f"evaluate-{target_name}", machine, evaluate, (export,), code),
         Stage(
-            f"benchmark-{target_name}", {**machine, **identity, "rounds": ROUNDS}, benchmark, (export,), code
+            f"benchmark-{target_name}",
+            {**machine, **identity, "rounds": ROUNDS, "min_total_s": MIN_TOTAL_S},
+            benchmark,
+            (export,),
+            code,
         ),
     )
 
@@ -187,8 +195,8 @@ def benchmark_files(
     *,
     runtimes: Sequence[str] = (),
     threads: Sequence[int] = (),
-    rounds: int = ROUNDS,
-    min_total_s: float = 1.0,
+    rounds: int,
+    min_total_s: float,
 ) -> list[dict[str, Any]]:
     """Latency and peak memory of every file on `runtimes` (default: all that fit) and `threads`.
 

@@ -44,26 +44,37 @@ def fit(float_path: Path, images_nchw: np.ndarray, per_channel_dense: bool, fold
     Raises QuantizationError where neural-compressor fails, with what it logged.
     """
     with _heard() as log:
-        config, quantization, set_workspace = _load()
-        set_workspace(str(folder / "nc_workspace"))
-        dense = {"weight": {"granularity": ["per_channel" if per_channel_dense else "per_tensor"]}}
-        settings = config(
-            approach="static",
-            quant_format="QDQ",
-            calibration_sampling_size=[len(images_nchw)],
-            op_type_dict={"Gemm": dense, "MatMul": dense},
-            # By default Gemm becomes MatMul + Add, and the bias stays float.
-            recipes={"gemm_to_matmul": False},
-        )
-        quantized = quantization.fit(str(float_path), settings, calib_dataloader=_Images(images_nchw))
+        try:
+            quantized = _run(float_path, images_nchw, per_channel_dense, folder)
+            reason = " / ".join([line for line in log.getvalue().splitlines() if line.strip()][-3:])
+        except Exception as fault:  # a stranger's code: whatever it raises, it did not quantize
+            quantized, reason = None, f"{type(fault).__name__}: {fault}"
     if quantized is None:
-        reasons = [line for line in log.getvalue().splitlines() if line.strip()]
         raise QuantizationError(
-            "neural-compressor gave no model: " + " / ".join(reasons[-3:]),
-            where=str(float_path),
+            f"neural-compressor gave no model: {reason}",
             fix="try engine: onnxruntime in the recipe's quantize step",
         )
-    return quantized.model
+    model: onnx.ModelProto = quantized.model
+    return model
+
+
+def _run(float_path: Path, images_nchw: np.ndarray, per_channel_dense: bool, folder: Path) -> Any:
+    """What neural-compressor gives: an object with `.model`, or None where it failed inside."""
+    _restore_onnx_mapping()
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    from neural_compressor import PostTrainingQuantConfig, quantization, set_workspace
+
+    set_workspace(str(folder / "nc_workspace"))
+    dense = {"weight": {"granularity": ["per_channel" if per_channel_dense else "per_tensor"]}}
+    settings = PostTrainingQuantConfig(
+        approach="static",
+        quant_format="QDQ",
+        calibration_sampling_size=[len(images_nchw)],
+        op_type_dict={"Gemm": dense, "MatMul": dense},
+        # By default Gemm becomes MatMul + Add, and the bias stays float.
+        recipes={"gemm_to_matmul": False},
+    )
+    return quantization.fit(str(float_path), settings, calib_dataloader=_Images(images_nchw))
 
 
 @contextlib.contextmanager
@@ -79,14 +90,6 @@ def _heard() -> Iterator[io.StringIO]:
             yield log
         finally:
             logger.removeHandler(handler)
-
-
-def _load() -> tuple[Any, Any, Any]:
-    _restore_onnx_mapping()
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    from neural_compressor import PostTrainingQuantConfig, quantization, set_workspace
-
-    return PostTrainingQuantConfig, quantization, set_workspace
 
 
 def _restore_onnx_mapping() -> None:

@@ -43,33 +43,53 @@ def convert(
     model: onnx.ModelProto | str | Path,
     *,
     batch: int = 1,
+    io: str = "int8",
+    weights: str = "as-is",
+    runtime: str | None = None,
     keep_nchw_input: bool = False,
+    signature: bool = False,
     debug_names: bool = False,
 ) -> Conversion:
     """The TFLite equivalent of an ONNX model, or of the file at a path.
 
     A model with QuantizeLinear / DequantizeLinear pairs gives an integer file with the same scales, zero
-    points and weights; uint8 activations become int8, their zero points shifted by 128. `batch` is the size
-    given to a dynamic batch axis. Image inputs are NHWC unless `keep_nchw_input`, which costs a TRANSPOSE.
-    With `debug_names` internal tensors keep their names.
+    points and weights; uint8 activations become int8, their zero points shifted by 128.
+
+    - `batch` is the size given to a dynamic batch axis. - `io` is the type of quantized inputs and outputs:
+    "int8", "uint8", or "float32" (converted inside the file). - `weights` stores weights in fewer bits:
+    "as-is", "float16", "int8" (both for float models) or "int4" (for integer ones); see
+    `weights.shrink_weights`. - `runtime` checks the file against what "litert", "tflite-runtime==2.14" or
+    "tflm" knows. - `keep_nchw_input` leaves image inputs NCHW, at the cost of a TRANSPOSE; otherwise they
+    are NHWC. - `signature` adds the signature `serving_default`, `debug_names` the names of internal
+    tensors.
 
     Raises ConversionError, which lists every node that has no TFLite equivalent and why; UsageError for a
-    file that is no ONNX model.
+    file that is no ONNX model, and for an option that is not known.
     """
-    from edgecnn.export.tflite.lowering import LOWERINGS, lower
+    from edgecnn.export.tflite.lowering import LOWERINGS, lower, use_uint8_interface
     from edgecnn.export.tflite.passes import simplify
     from edgecnn.export.tflite.quantization import absorb_quantization, quantize_interface
     from edgecnn.export.tflite.reader import KNOWN_OPERATORS, Reader
+    from edgecnn.export.tflite.runtimes import check_runtime
+    from edgecnn.export.tflite.weights import shrink_weights
     from edgecnn.export.tflite.writer import write
 
+    if io not in ("int8", "uint8", "float32"):
+        raise UsageError(f"io {io!r} is not known", fix="choose one of: int8, uint8, float32")
     proto = _load(Path(model)) if isinstance(model, str | Path) else model
     graph = Reader(proto, batch, KNOWN_OPERATORS | LOWERINGS.keys()).read()
     simplify(graph)
     absorb_quantization(graph)
-    quantize_interface(graph)
+    if io != "float32":
+        quantize_interface(graph)
     tflite, notes = lower(graph, keep_nchw_input=keep_nchw_input)
+    if io == "uint8":
+        use_uint8_interface(tflite)
+    shrink_weights(tflite, weights)
+    if runtime is not None:
+        check_runtime(tflite, runtime)
     return Conversion(
-        data=write(tflite, debug_names=debug_names),
+        data=write(tflite, debug_names=debug_names, signature=signature),
         inputs=tuple(_spec(tensor) for tensor in tflite.inputs),
         outputs=tuple(_spec(tensor) for tensor in tflite.outputs),
         input_permutations=tuple(tensor.permutation for tensor in tflite.inputs),

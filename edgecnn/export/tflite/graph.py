@@ -76,6 +76,7 @@ class Graph:
     output_names: list[str]
     opset: int = 0
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def producers(self) -> dict[Value, Node]:
         return {output: node for node in self.nodes for output in node.outputs}

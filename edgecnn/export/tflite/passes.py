@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgecnn.export.tflite.graph import Graph, Node, Value
+from edgecnn.export.tflite.model import Quantization
 
 # Operations whose TFLite operator applies an activation to its own result.
 TAKES_ACTIVATION = frozenset(["Conv", "Gemm", "Add", "Sub", "Mul", "Div", "MaxPool", "AveragePool"])
@@ -13,8 +14,8 @@ TAKES_ACTIVATION = frozenset(["Conv", "Gemm", "Add", "Sub", "Mul", "Div", "MaxPo
 def simplify(graph: Graph) -> None:
     """All rewrites, in the order in which each makes room for the next."""
     remove_identities(graph)
-    fold_batch_norm(graph)
     matmul_to_gemm(graph)
+    fold_batch_norm(graph)
     fuse_pads(graph)
     fuse_hard_swish(graph)
     fuse_activations(graph)
@@ -91,7 +92,7 @@ def _limit(value: Value | None, default: float) -> float:
 
 
 def fold_batch_norm(graph: Graph) -> None:
-    """BatchNormalization goes into the weights of the convolution before it, else becomes Mul and Add."""
+    """BatchNormalization goes into the weights of the layer before it, else becomes a layer of its own."""
     for node in list(graph.nodes):
         if node.op != "BatchNormalization":
             continue
@@ -103,10 +104,12 @@ def fold_batch_norm(graph: Graph) -> None:
         offset = beta - mean * factor
         conv = graph.producers().get(node.data_input())
         is_sole = graph.sole_consumer(node.data_input(), graph.consumers()) is node
-        if conv is not None and conv.op in ("Conv", "ConvTranspose") and is_sole and _is_float(conv):
-            _scale_convolution(conv, factor, offset)
+        if conv is not None and conv.op in ("Conv", "ConvTranspose", "Gemm") and is_sole and _is_float(conv):
+            _scale_outputs(conv, factor, offset)
             conv.outputs = node.outputs
             graph.nodes.remove(node)
+        elif len(node.data_input().shape) == 4 and np.all(factor):
+            _as_depthwise(node, factor, offset)
         else:
             _as_mul_add(graph, node, factor, offset)
 
@@ -117,12 +120,14 @@ def _is_float(conv: Node) -> bool:
     return constant and (bias is None or (bias.is_constant and bias.quantization is None))
 
 
-def _scale_convolution(conv: Node, factor: np.ndarray, offset: np.ndarray) -> None:
+def _scale_outputs(conv: Node, factor: np.ndarray, offset: np.ndarray) -> None:
     """Multiplies each output channel by `factor` and adds `offset`."""
     weights, bias = conv.data_input(1), conv.constant(2)
     numbers = weights.numbers().astype(np.float64)
-    if conv.op == "Conv":
+    if conv.op == "Conv" or conv.attributes.get("transB"):
         numbers = numbers * factor.reshape(-1, *[1] * (numbers.ndim - 1))
+    elif conv.op == "Gemm":
+        numbers = numbers * factor
     else:
         groups = conv.attributes.get("group", 1)
         split = numbers.reshape(groups, -1, *numbers.shape[1:])
@@ -131,6 +136,21 @@ def _scale_convolution(conv: Node, factor: np.ndarray, offset: np.ndarray) -> No
     scaled = Value(weights.name, weights.shape, "float32", numbers.astype(np.float32))
     new_bias = Value(f"{weights.name}_bias", shifted.shape, "float32", shifted.astype(np.float32))
     conv.inputs = [conv.inputs[0], scaled, new_bias]
+
+
+def _as_depthwise(node: Node, factor: np.ndarray, offset: np.ndarray) -> None:
+    """A convolution of one weight a channel. As integers of 127 steps the weights are exact: between
+    quantized layers it can be an integer operation.
+    """
+    channels = factor.size
+    scale = (np.abs(factor) / 127).astype(np.float32)
+    quantization = Quantization(scale, np.zeros(channels, np.int64), 0)
+    integers = np.where(factor < 0, -127, 127).astype(np.int8).reshape(channels, 1, 1, 1)
+    node.op, node.attributes = "Conv", {"group": channels, "kernel_shape": [1, 1]}
+    name = f"{node.name}_{{}}"
+    weights = Value(name.format("weights"), integers.shape, "int8", integers, quantization)
+    bias = Value(name.format("bias"), (channels,), "float32", offset.astype(np.float32))
+    node.inputs = [node.inputs[0], weights, bias]
 
 
 def _as_mul_add(graph: Graph, node: Node, factor: np.ndarray, offset: np.ndarray) -> None:

@@ -7,43 +7,31 @@ remains of them stands at the borders between integer and float parts, and becom
 
 from __future__ import annotations
 
+import numpy as np
+
 from edgecnn.export.tflite.graph import Graph, Node, Value
+from edgecnn.export.tflite.model import Quantization
 
 # Operations that select or order elements: they give the same result before and after quantizing.
 MOVEMENTS = frozenset(
-    ["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "MaxPool", "Slice", "Split", "Identity"]
+    ["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "MaxPool", "Slice", "Split", "Gather"]
 )
 # Operations with constant weights, which must be quantized for the operation to be an integer one.
 WEIGHTED = frozenset(["Conv", "ConvTranspose", "Gemm", "MatMul"])
-_POOLING = frozenset(["AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceMax", "ReduceMin"])
-_ACTIVATIONS = frozenset(
-    [
-        "Relu",
-        "Clip",
-        "LeakyRelu",
-        "PRelu",
-        "HardSwish",
-        "HardSigmoid",
-        "Sigmoid",
-        "Tanh",
-        "Softmax",
-        "LogSoftmax",
-    ]
-)
 _OPERANDS = frozenset(["Add", "Sub", "Mul", "Concat", "Max", "Min"])
-INTEGER_OPERATIONS = (
-    MOVEMENTS
-    | WEIGHTED
-    | _POOLING
-    | _ACTIVATIONS
-    | _OPERANDS
-    | {
-        "Gather",
-        "LogSoftmax",
-        "Pad",
-        "Resize",
-    }
-)
+_REDUCTIONS = frozenset(["AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceMax", "ReduceMin"])
+_ACTIVATIONS = frozenset(["Relu", "Clip", "LeakyRelu", "PRelu", "HardSwish", "HardSigmoid"])
+# What integer kernels compute with, whatever the file says (TFLite's quantization specification).
+FIXED_OUTPUTS = {
+    "Sigmoid": Quantization.per_tensor(1 / 256, -128),
+    "Softmax": Quantization.per_tensor(1 / 256, -128),
+    "Tanh": Quantization.per_tensor(1 / 128, 0),
+    "LogSoftmax": Quantization.per_tensor(16 / 256, 127),
+}
+_OTHERS = frozenset([*FIXED_OUTPUTS, "Pad", "Resize"])
+INTEGER_OPERATIONS = MOVEMENTS | WEIGHTED | _OPERANDS | _REDUCTIONS | _ACTIVATIONS | _OTHERS
+# A kernel that computes in steps so much larger than the file's would lose more than a requantization may.
+LARGEST_COARSENING = 1.5
 
 
 def absorb_quantization(graph: Graph) -> None:
@@ -52,6 +40,7 @@ def absorb_quantization(graph: Graph) -> None:
     _move_quantizers_up(graph)
     _move_dequantizers_down(graph)
     _group(graph)
+    _note_islands(graph)
     _remove_round_trips(graph)
     graph.remove_dead()
 
@@ -153,10 +142,40 @@ def _group(graph: Graph) -> None:
             continue
         if not any(value is not None and not value.is_constant for value in integers):
             continue
-        node.inputs = integers
-        node.outputs = [users[output][0].output for output in node.outputs]
+        outputs = [users[output][0].output for output in node.outputs]
+        if _is_too_coarse(node, outputs[0]):
+            continue
+        node.inputs, node.outputs = integers, outputs
     taken = {output for node in graph.nodes if node.op != "QuantizeLinear" for output in node.outputs}
     graph.nodes = [n for n in graph.nodes if n.op != "QuantizeLinear" or n.output not in taken]
+
+
+def _is_too_coarse(node: Node, output: Value) -> bool:
+    """Whether the integer kernel computes in a scale of its own that is much coarser than the file's."""
+    kernel = FIXED_OUTPUTS.get(node.op)
+    if kernel is None or output.quantization is None:
+        return False
+    return bool(kernel.scale[0] > LARGEST_COARSENING * output.quantization.scale[0])
+
+
+def _note_islands(graph: Graph) -> None:
+    """Tells of operations that stay float32 between integer ones."""
+    producers, users = graph.producers(), graph.consumers()
+    for node in graph.nodes:
+        if node.op in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        sources = [producers.get(value) for value in node.inputs if value is not None and not value.is_constant]
+        if not any(source is not None and source.op == "DequantizeLinear" for source in sources):
+            continue
+        if node.op not in INTEGER_OPERATIONS:
+            why = "its integer kernel is silently wrong" if node.op == "Div" else "it has no integer kernel"
+        elif not all(_only_quantized(graph, output, users) for output in node.outputs):
+            why = "the file does not quantize its output"
+        elif all(source is not None and source.op == "DequantizeLinear" for source in sources):
+            why = "a constant of it is not quantized, or its integer kernel is coarser than the file's scale"
+        else:
+            why = "the file does not quantize all its inputs"
+        graph.notes.append(f"{node.op} {node.name} stays float32: {why}")
 
 
 def _integers_behind(node: Node, index: int, producers: dict[Value, Node]) -> Value | None:
@@ -166,9 +185,19 @@ def _integers_behind(node: Node, index: int, producers: dict[Value, Node]) -> Va
         return None
     if value.is_constant:
         is_operand = index == 0 or node.op in _OPERANDS | {"PRelu"} or _is_weight(node, index)
+        if value.quantization is None and node.op in ("Add", "Sub", "Mul") and value.numbers().size == 1:
+            return _exact_scalar(value)
         return value if value.quantization is not None or not is_operand else None
     producer = producers.get(value)
     return producer.data_input() if producer is not None and producer.op == "DequantizeLinear" else None
+
+
+def _exact_scalar(value: Value) -> Value:
+    """One number as an integer that stands for it exactly: 127 steps of a 127th of it."""
+    number = float(value.numbers().reshape(-1)[0])
+    quantization = Quantization.per_tensor(abs(number) / 127 or 1.0, 0)
+    integers = np.full(value.shape, round(number / float(quantization.scale[0])), np.int8)
+    return Value(value.name, value.shape, "int8", integers, quantization)
 
 
 def _is_weight(node: Node, index: int) -> bool:

@@ -109,6 +109,9 @@ OPTIONS: dict[str, tuple[int, dict[str, Field]]] = {
     "GeluOptions": (116, {"approximate": (0, "bool", 0)}),
 }
 
+# The runtimes take a missing option table for zeros, which here is a mode that does not exist.
+NEEDS_OPTIONS = frozenset(["MIRROR_PAD"])
+
 # Operator -> (builtin code, option table). Operators whose options hold nothing we set have no table:
 # every runtime takes a missing table for the defaults.
 OPERATORS: dict[str, tuple[int, str | None]] = {

@@ -14,7 +14,14 @@ import flatbuffers
 import numpy as np
 
 from edgecnn.export.tflite.model import Model, Operator, Quantization, Tensor
-from edgecnn.export.tflite.schema import FILE_IDENTIFIER, OPERATORS, OPTIONS, SCHEMA_VERSION, TENSOR_TYPES
+from edgecnn.export.tflite.schema import (
+    FILE_IDENTIFIER,
+    NEEDS_OPTIONS,
+    OPERATORS,
+    OPTIONS,
+    SCHEMA_VERSION,
+    TENSOR_TYPES,
+)
 from edgecnn.export.tflite.versions import lowest_version
 
 BUFFER_ALIGNMENT = 16
@@ -83,7 +90,7 @@ class FlatWriter:
         return int(self.builder.CreateNumpyVector(data))
 
 
-def write(model: Model, *, debug_names: bool = False) -> bytes:
+def write(model: Model, *, debug_names: bool = False, signature: bool = False) -> bytes:
     """The .tflite file of the model. With `debug_names`, internal tensors keep their names of the ONNX
     file.
     """
@@ -119,9 +126,32 @@ def write(model: Model, *, debug_names: bool = False) -> bytes:
         (1, "offset", out.offsets([_write_code(out, *code) for code in code_index]), 0),
         (2, "offset", out.offsets([subgraph]), 0),
         (4, "offset", buffers, 0),
+        (7, "offset", _write_signature(out, model, index) if signature else 0, 0),
     )
     out.builder.Finish(root, file_identifier=FILE_IDENTIFIER)
     return bytes(out.builder.Output())
+
+
+def _write_signature(out: FlatWriter, model: Model, index: dict[int, int]) -> int:
+    """The one signature, by which some callers name inputs and outputs."""
+
+    def named(tensors: list[Tensor]) -> int:
+        maps = [
+            out.table(
+                2,
+                (0, "offset", out.string(tensor.memory.name or ""), 0),
+                (1, "uint32", index[id(tensor.memory)], 0),
+            )
+            for tensor in tensors
+        ]
+        return out.offsets(maps)
+
+    fields: list[FieldValue] = [
+        (0, "offset", named(model.inputs), 0),
+        (1, "offset", named(model.outputs), 0),
+        (2, "offset", out.string("serving_default"), 0),
+    ]
+    return out.offsets([out.table(5, *fields)])
 
 
 def _write_buffers(out: FlatWriter, constants: list[bytes], small: list[np.ndarray]) -> int:
@@ -222,6 +252,6 @@ def _write_options(out: FlatWriter, operator: Operator) -> tuple[int, int]:
     fields = [
         (slots[name][0], slots[name][1], value, slots[name][2]) for name, value in operator.options.items()
     ]
-    if all(value == default for _, _, value, default in fields):
+    if operator.code not in NEEDS_OPTIONS and all(value == default for _, _, value, default in fields):
         return 0, 0
     return number, out.table(1 + max(slot for slot, _, _ in slots.values()), *fields)

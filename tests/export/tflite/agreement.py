@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx_nets import random_inputs
-from tflite_runs import relative_error, run_onnx, run_tflite
+from export.tflite.nets import random_inputs
+from export.tflite.running import relative_error, run_onnx, run_tflite
 
 from edgecnn.export.tflite import Conversion, convert
 from edgecnn.ondevice.manifest import TensorSpec
@@ -78,7 +78,7 @@ def assert_agrees(
     """Fails where an output is farther off than `tolerance` (float) or `steps` (integer), or on unasked
     TRANSPOSEs.
     """
-    from tflite_runs import operators
+    from export.tflite.running import operators
 
     conversion, results = compare(model, **options)
     for result in results:

@@ -23,7 +23,7 @@ from edgecnn.export.tflite.lowering import (
     transposed,
 )
 from edgecnn.export.tflite.lowering.context import NHWC, Lowering, natural
-from edgecnn.export.tflite.model import Model, Tensor
+from edgecnn.export.tflite.model import Model, Operator, Quantization, Tensor
 from edgecnn.export.tflite.reader import Unsupported, raise_problems
 
 LOWERINGS: dict[str, Callable[[Lowering, Node], None]] = {
@@ -47,7 +47,7 @@ LOWERINGS: dict[str, Callable[[Lowering, Node], None]] = {
     "HardSwish": elementwise.unary("HARD_SWISH"),
     "LeakyRelu": activations.leaky_relu,
     "Log": elementwise.unary("LOG"),
-    "LogSoftmax": activations.log_softmax,
+    "LogSoftmax": activations.with_fixed_scale("LOG_SOFTMAX"),
     "MatMul": dense.matmul,
     "Max": elementwise.binary("MAXIMUM", same_scale=True, fuses=False),
     "MaxPool": pooling.max_pool,
@@ -66,14 +66,14 @@ LOWERINGS: dict[str, Callable[[Lowering, Node], None]] = {
     "Relu": activations.relu,
     "Reshape": shapes.reshape,
     "Resize": resize.resize,
-    "Sigmoid": activations.sigmoid,
+    "Sigmoid": activations.with_fixed_scale("LOGISTIC"),
     "Slice": movement.slice_,
-    "Softmax": activations.softmax,
+    "Softmax": activations.with_fixed_scale("SOFTMAX", beta=1.0),
     "Split": movement.split,
     "Sqrt": elementwise.unary("SQRT"),
     "Squeeze": shapes.reshape,
     "Sub": elementwise.binary("SUB"),
-    "Tanh": activations.tanh,
+    "Tanh": activations.with_fixed_scale("TANH"),
     "Transpose": shapes.transpose,
     "Unsqueeze": shapes.reshape,
 }
@@ -127,3 +127,24 @@ def _output(lowering: Lowering, value: Value, name: str) -> Tensor:
         tensor = copy
     tensor.memory.name = name
     return tensor
+
+
+def use_uint8_interface(model: Model) -> None:
+    """Lets integer inputs and outputs be uint8, by a QUANTIZE at each; they keep their scales and names."""
+    for i, tensor in enumerate(model.inputs):
+        if tensor.dtype == "int8":
+            model.inputs[i] = _as_uint8(tensor)
+            model.operators.insert(i, Operator("QUANTIZE", [model.inputs[i]], [tensor], {}, "uint8 input"))
+    for i, tensor in enumerate(model.outputs):
+        if tensor.dtype == "int8":
+            model.outputs[i] = _as_uint8(tensor)
+            model.operators.append(
+                Operator("QUANTIZE", [tensor.memory], [model.outputs[i]], {}, "uint8 output")
+            )
+
+
+def _as_uint8(tensor: Tensor) -> Tensor:
+    assert tensor.quantization is not None
+    quantization = Quantization(tensor.quantization.scale, tensor.quantization.zero_point + 128)
+    name, tensor.memory.name = tensor.memory.name, None
+    return Tensor(tensor.shape, "uint8", None, quantization, name, tensor.permutation)

@@ -13,27 +13,9 @@ from edgecnn.export.tflite.lowering.context import Lowering
 from edgecnn.export.tflite.lowering.elementwise import operand
 from edgecnn.export.tflite.model import Quantization, Tensor
 from edgecnn.export.tflite.passes import clip_limits, fusable_activation
+from edgecnn.export.tflite.quantization import FIXED_OUTPUTS
 from edgecnn.export.tflite.reader import Unsupported
 from edgecnn.export.tflite.schema import ACTIVATIONS
-
-# What the integer kernels compute with, whatever the file says (TFLite's quantization specification).
-_SIGMOID_OUTPUT = Quantization.per_tensor(1 / 256, -128)
-_TANH_OUTPUT = Quantization.per_tensor(1 / 128, 0)
-_LOG_SOFTMAX_OUTPUT = Quantization.per_tensor(16 / 256, 127)
-
-
-def with_fixed_scale(
-    code: str, quantization: Quantization, **options: float
-) -> Callable[[Lowering, Node, Tensor], None]:
-    """Emits an operator on a tensor; its integer result has that scale, requantized to the file's where
-    they differ.
-    """
-
-    def emit(lower: Lowering, node: Node, source: Tensor) -> None:
-        output = lower.result(node.output, source.permutation, source.columns)
-        emit_then_requantize(lower, code, [source], output, quantization, **options)
-
-    return emit
 
 
 def emit_then_requantize(
@@ -41,41 +23,38 @@ def emit_then_requantize(
     code: str,
     inputs: list[Tensor | None],
     output: Tensor,
-    quantization: Quantization,
+    kernel: Quantization,
     **options: float,
 ) -> None:
-    """The operator with its result in the scale that its kernel gives, and a QUANTIZE to the output's
-    scale.
+    """Emits an operator whose integer kernel gives its result in the scale `kernel`; a QUANTIZE to the
+    output's scale follows where they differ.
     """
-    if output.quantization is None or output.quantization.same_as(quantization):
+    if output.quantization is not None and _nearly_equal(output.quantization, kernel):
+        output.quantization = kernel
+    if output.quantization is None or output.quantization is kernel:
         lower.emit(code, inputs, output, **options)
         return
-    result = lower.temporary(output, quantization=quantization)
+    result = lower.temporary(output, quantization=kernel)
     lower.emit(code, inputs, result, **options)
     lower.emit("QUANTIZE", [result], output)
     lower.note(f"{lower.node.op} {lower.node.name}: QUANTIZE added, {code} gives another scale than the file's")
 
 
-_logistic = with_fixed_scale("LOGISTIC", _SIGMOID_OUTPUT)
-_tanh = with_fixed_scale("TANH", _TANH_OUTPUT)
-_softmax = with_fixed_scale("SOFTMAX", _SIGMOID_OUTPUT, beta=1.0)
-_log_softmax = with_fixed_scale("LOG_SOFTMAX", _LOG_SOFTMAX_OUTPUT)
+def _nearly_equal(a: Quantization, b: Quantization) -> bool:
+    """Equal but for rounding in how the scale was computed."""
+    return bool(np.array_equal(a.zero_point, b.zero_point) and np.allclose(a.scale, b.scale, rtol=1e-4, atol=0))
 
 
-def sigmoid(lower: Lowering, node: Node) -> None:
-    _logistic(lower, node, lower.tensor(node.data_input()))
+def with_fixed_scale(code: str, **options: float) -> Callable[[Lowering, Node], None]:
+    """The lowering of a function of each element whose integer kernel insists on the scale of its result."""
 
+    def lower_activation(lower: Lowering, node: Node) -> None:
+        softmax = node.op in ("Softmax", "LogSoftmax")
+        source = _axis_last(lower, node) if softmax else lower.tensor(node.data_input())
+        output = lower.result(node.output, source.permutation, source.columns)
+        emit_then_requantize(lower, code, [source], output, FIXED_OUTPUTS[node.op], **options)
 
-def tanh(lower: Lowering, node: Node) -> None:
-    _tanh(lower, node, lower.tensor(node.data_input()))
-
-
-def softmax(lower: Lowering, node: Node) -> None:
-    _softmax(lower, node, _axis_last(lower, node))
-
-
-def log_softmax(lower: Lowering, node: Node) -> None:
-    _log_softmax(lower, node, _axis_last(lower, node))
+    return lower_activation
 
 
 def _axis_last(lower: Lowering, node: Node) -> Tensor:

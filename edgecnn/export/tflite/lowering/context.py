@@ -33,7 +33,7 @@ class Lowering:
         self.graph = graph
         self.users = graph.consumers()
         self.model = Model()
-        self.notes: list[str] = []
+        self.notes: list[str] = list(graph.notes)
         self.tensors: dict[Value, Tensor] = {}
         self.node = Node("", [], [])
         self._constants: dict[Any, Tensor] = {}

@@ -35,21 +35,32 @@ def concat(lower: Lowering, node: Node) -> None:
 
 
 def split(lower: Lowering, node: Node) -> None:
-    """Split into equal parts by SPLIT, into others by SPLIT_V."""
-    source = _source(lower, node)
-    for value in node.outputs[1:]:
-        if source.quantization is not None and not source.quantization.same_as(
-            value.quantization or source.quantization
-        ):
-            raise Unsupported("its parts have different scales")
+    """Split into equal parts by SPLIT, into others by SPLIT_V; integer parts are then requantized."""
+    source = lower.tensor(node.data_input())
+    if source.columns is not None:
+        source = lower.rearrange(source, natural(len(source.shape)))
     axis = node.attributes.get("axis", 0) % len(source.shape)
     memory_axis = lower.constant(np.array(source.permutation.index(axis), np.int32))
     sizes = [value.shape[axis] for value in node.outputs]
     outputs = [lower.result(value, source.permutation) for value in node.outputs]
+    parts = [lower.temporary(output, quantization=source.quantization) for output in outputs]
+    kept = [
+        output if _same_scale(output, source) else part for output, part in zip(outputs, parts, strict=True)
+    ]
     if len(set(sizes)) == 1:
-        lower.emit("SPLIT", [memory_axis, source], outputs, num_splits=len(sizes))
+        lower.emit("SPLIT", [memory_axis, source], kept, num_splits=len(sizes))
     else:
-        lower.emit("SPLIT_V", [source, lower.vector(sizes), memory_axis], outputs, num_splits=len(sizes))
+        lower.emit("SPLIT_V", [source, lower.vector(sizes), memory_axis], kept, num_splits=len(sizes))
+    for part, output in zip(kept, outputs, strict=True):
+        if part is not output:
+            lower.emit("QUANTIZE", [part], output)
+            lower.note(f"{node.op} {node.name}: QUANTIZE added, {_SAME_SCALE}")
+
+
+def _same_scale(a: Tensor, b: Tensor) -> bool:
+    if a.quantization is None or b.quantization is None:
+        return a.quantization is b.quantization
+    return a.quantization.same_as(b.quantization)
 
 
 def slice_(lower: Lowering, node: Node) -> None:

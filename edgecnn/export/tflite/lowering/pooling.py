@@ -7,11 +7,20 @@ from collections.abc import Callable
 import numpy as np
 
 from edgecnn.export.tflite.folding import axes_of
-from edgecnn.export.tflite.graph import Node
+from edgecnn.export.tflite.graph import Node, Value
 from edgecnn.export.tflite.lowering.activations import emit_then_requantize
 from edgecnn.export.tflite.lowering.context import NHWC, Lowering, natural
-from edgecnn.export.tflite.lowering.convolution import Window, activation_of, is_same, pad, pad_for, window_of
-from edgecnn.export.tflite.model import Tensor
+from edgecnn.export.tflite.lowering.convolution import (
+    Window,
+    activation_of,
+    bias_tensor,
+    is_same,
+    pad,
+    pad_for,
+    window_of,
+)
+from edgecnn.export.tflite.model import Quantization, Tensor
+from edgecnn.export.tflite.quantization import LARGEST_COARSENING
 from edgecnn.export.tflite.reader import Unsupported
 from edgecnn.export.tflite.schema import PADDINGS
 
@@ -48,38 +57,89 @@ def max_pool(lower: Lowering, node: Node) -> None:
 def average_pool(lower: Lowering, node: Node) -> None:
     """AveragePool. TFLite never counts padding: where ONNX's count of a window differs, a MUL corrects it.
 
-    The integer kernels ignore the scale of the result; it is that of the input, requantized after.
+    The integer kernel ignores the scale of the result: it is that of the input, requantized after. Where
+    that is too coarse, a depthwise convolution with equal weights computes the same in the scale of the
+    result.
     """
     window = _pool_window(node)
     data = lower.tensor_in(node.data_input(), NHWC)
     output = lower.result(node.output, NHWC)
     in_size, out_size = (data.shape[1], data.shape[2]), (output.shape[1], output.shape[2])
     counts = _counts(node, window, in_size, out_size)
-    options = _pool_options(node, window)
+    coarse = data.quantization is not None and _too_coarse(data, output)
     same = is_same(window, in_size, out_size) and np.array_equal(
         counts, _real_counts(window, in_size, out_size)
     )
-    padding = PADDINGS["SAME" if same else "VALID"]
-    if not same and any(window.pads):
-        top, left, bottom, right = window.pads
-        data = pad(lower, data, [(0, 0), (top, bottom), (left, right), (0, 0)])
-    full = window.kernel[0] * window.kernel[1]
-    corrected = not same and bool(np.any(counts != full))
-    if data.quantization is not None:
-        if corrected:
-            raise Unsupported("integer average pooling that leaves padding out of its counts is not converted")
-        emit_then_requantize(
-            lower, "AVERAGE_POOL_2D", [data], output, data.quantization, padding=padding, **options
-        )
-    elif corrected:
-        if options["activation"]:
-            raise Unsupported("average pooling that leaves padding out of its counts, with a fused activation")
-        sums = lower.temporary(output)
-        lower.emit("AVERAGE_POOL_2D", [data], sums, padding=padding, **options)
-        factors = (full / counts).astype(np.float32)[:, :, None]
-        lower.emit("MUL", [sums, lower.constant(factors)], output)
+    if same and not coarse:
+        _emit_average(lower, node, data, output, window, PADDINGS["SAME"])
+        return
+    is_full = bool(np.all(counts == window.kernel[0] * window.kernel[1]))
+    if data.quantization is not None and not is_full:
+        _corrected_in_float(lower, node, data, output, window, counts)
+        return
+    data = _padded(lower, data, window)
+    if not is_full:
+        _corrected(lower, node, data, output, window, counts)
+    elif coarse:
+        _average_by_convolution(lower, node, data, output, window)
     else:
-        lower.emit("AVERAGE_POOL_2D", [data], output, padding=padding, **options)
+        _emit_average(lower, node, data, output, window, PADDINGS["VALID"])
+
+
+def _too_coarse(data: Tensor, output: Tensor) -> bool:
+    assert data.quantization is not None and output.quantization is not None
+    return bool(data.quantization.scale[0] > LARGEST_COARSENING * output.quantization.scale[0])
+
+
+def _padded(lower: Lowering, data: Tensor, window: Window) -> Tensor:
+    top, left, bottom, right = window.pads
+    return pad(lower, data, [(0, 0), (top, bottom), (left, right), (0, 0)]) if any(window.pads) else data
+
+
+def _emit_average(
+    lower: Lowering, node: Node, data: Tensor, output: Tensor, window: Window, padding: int
+) -> None:
+    options = {"padding": padding, **_pool_options(node, window)}
+    if data.quantization is None:
+        lower.emit("AVERAGE_POOL_2D", [data], output, **options)
+    else:
+        emit_then_requantize(lower, "AVERAGE_POOL_2D", [data], output, data.quantization, **options)
+
+
+def _corrected(
+    lower: Lowering, node: Node, data: Tensor, output: Tensor, window: Window, counts: np.ndarray
+) -> None:
+    """The average over the padded windows, times window size / count."""
+    full = window.kernel[0] * window.kernel[1]
+    means = lower.temporary(output)
+    options = {**_pool_options(node, window), "activation": 0, "padding": PADDINGS["VALID"]}
+    lower.emit("AVERAGE_POOL_2D", [data], means, **options)
+    factors = lower.constant((full / counts).astype(np.float32)[:, :, None])
+    lower.emit("MUL", [means, factors], output, activation=activation_of(node))
+
+
+def _corrected_in_float(
+    lower: Lowering, node: Node, data: Tensor, output: Tensor, window: Window, counts: np.ndarray
+) -> None:
+    """As an integer, the correction would cost precision: it is done in float32 between two conversions."""
+    real, result = (lower.temporary(tensor, dtype="float32", quantization=None) for tensor in (data, output))
+    lower.emit("DEQUANTIZE", [data], real)
+    _corrected(lower, node, _padded(lower, real, window), result, window, counts)
+    lower.emit("QUANTIZE", [result], output)
+    lower.note(f"{node.op} {node.name} runs in float32: it leaves the padding out of its counts")
+
+
+def _average_by_convolution(lower: Lowering, node: Node, data: Tensor, output: Tensor, window: Window) -> None:
+    assert data.quantization is not None
+    channels, n_elements = data.shape[3], window.kernel[0] * window.kernel[1]
+    scale = Quantization.per_tensor(1 / n_elements / 127, 0)
+    ones = Value(
+        "", (channels, 1, *window.kernel), "int8", np.full((channels, 1, *window.kernel), 127, np.int8), scale
+    )
+    bias = bias_tensor(lower, None, data, ones, channels)
+    kernel = lower.constant_in(ones, (1, 2, 3, 0))
+    options = {"padding": PADDINGS["VALID"], "depth_multiplier": 1, "activation": activation_of(node)}
+    lower.emit("DEPTHWISE_CONV_2D", [data, kernel, bias], output, **options, **window.options)
 
 
 def _counts(node: Node, window: Window, in_size: tuple[int, int], out_size: tuple[int, int]) -> np.ndarray:

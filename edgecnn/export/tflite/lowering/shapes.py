@@ -35,8 +35,9 @@ def reshape(lower: Lowering, node: Node) -> None:
         columns = np.transpose(columns, [axis - 1 for axis in source.permutation if axis]).reshape(-1)
         permutation = (0, 1)
     if permutation is None:
-        source = lower.rearrange(source, natural(len(source.shape)))
-        permutation = natural(len(value.shape))
+        source = lower.rearrange(source, _runs_in_order(source, node.data_input().shape, value.shape))
+        permutation = carried_layout(source, node.data_input().shape, value.shape)
+        assert permutation is not None
     if image and permutation == (0, 1) and _read_by_gemm_only(lower, value):
         # FULLY_CONNECTED takes images as rows by itself.
         rows = lower.temporary(
@@ -87,6 +88,17 @@ def carried_layout(source: Tensor, before: tuple[int, ...], after: tuple[int, ..
         order += run_out
         position += len(run_in)
     return _with_unit_axes(tuple(order), after)
+
+
+def _runs_in_order(source: Tensor, before: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, ...]:
+    """The nearest layout that can be reshaped: the axes of each run beside each other, runs where they are."""
+    runs = [run_in for run_in, _ in _runs(before, after) or []]
+    runs.sort(key=lambda run: min(source.permutation.index(axis) for axis in run))
+    order = [axis for run in runs for axis in run]
+    units = [axis for axis in source.permutation if before[axis] <= 1]
+    for axis in units:
+        order.insert(min(source.permutation.index(axis), len(order)), axis)
+    return tuple(order)
 
 
 def _with_unit_axes(order: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:

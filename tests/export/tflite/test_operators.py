@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
-from agreement import assert_agrees
-from onnx_nets import Net, qdq
-from tflite_runs import operators
+from export.tflite.agreement import assert_agrees
+from export.tflite.nets import Net, qdq
+from export.tflite.running import operators
 
 
 def numbers(*values, dtype=np.int64):
@@ -19,7 +18,7 @@ def channels(net):
     return net.weights(4, 1, 1)
 
 
-SPATIAL = dict(kernel_shape=[3, 3], strides=[2, 2])
+SPATIAL = {"kernel_shape": [3, 3], "strides": [2, 2]}
 
 # name -> (net, x: [1, 4, 9, 11]) -> output. All are tested in float; those of INT8 also with QDQ pairs.
 CASES = {
@@ -38,7 +37,9 @@ CASES = {
     "conv_grouped": lambda n, x: n.conv(x, 4, 6, 3, pads=[1] * 4, group=2),
     "conv_relu": lambda n, x: n("Relu", n.conv(x, 4, 6, 3)),
     "conv_relu6": lambda n, x: n("Clip", n.conv(x, 4, 6, 3), np.float32(0), np.float32(6)),
-    "conv_transpose_stride_2": lambda n, x: n("ConvTranspose", x, n.weights(4, 3, 2, 2), n.weights(3), strides=[2, 2]),
+    "conv_transpose_stride_2": lambda n, x: n(
+        "ConvTranspose", x, n.weights(4, 3, 2, 2), n.weights(3), strides=[2, 2]
+    ),
     "conv_transpose_same": lambda n, x: n(
         "ConvTranspose", x, n.weights(4, 3, 4, 4), n.weights(3), strides=[2, 2], pads=[1] * 4
     ),
@@ -49,7 +50,10 @@ CASES = {
     "max_pool_padded": lambda n, x: n("MaxPool", x, **SPATIAL, pads=[1] * 4),
     "max_pool_ceil": lambda n, x: n("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1),
     "average_pool": lambda n, x: n("AveragePool", x, **SPATIAL),
-    "average_pool_counting_pads": lambda n, x: n("AveragePool", x, **SPATIAL, pads=[1] * 4, count_include_pad=1),
+    "average_pool_counting_pads": lambda n, x: n(
+        "AveragePool", x, **SPATIAL, pads=[1] * 4, count_include_pad=1
+    ),
+    "average_pool_of_relu": lambda n, x: n("AveragePool", n("Relu", x), **SPATIAL),
     "average_pool_same": lambda n, x: n("AveragePool", x, kernel_shape=[3, 3], pads=[1] * 4),
     "global_average_pool": lambda n, x: n("GlobalAveragePool", x),
     "reduce_mean": lambda n, x: n("ReduceMean", x, axes=[2, 3], keepdims=0),
@@ -74,11 +78,12 @@ CASES = {
     "sigmoid": lambda n, x: n("Sigmoid", x),
     "tanh": lambda n, x: n("Tanh", x),
     "softmax_channels": lambda n, x: n("Softmax", x, axis=1),
-    "log_softmax_channels": lambda n, x: n("LogSoftmax", x, axis=1),
     "concat_channels": lambda n, x: n("Concat", x, n("Relu", x), axis=1),
     "concat_height": lambda n, x: n("Concat", x, x, axis=2),
     "split": lambda n, x: n("Concat", *n("Split", x, numbers(2, 2), n_outputs=2, axis=1)[::-1], axis=1),
-    "split_unequal": lambda n, x: n("Concat", *n("Split", x, numbers(3, 1), n_outputs=2, axis=1)[::-1], axis=1),
+    "split_unequal": lambda n, x: n(
+        "Concat", *n("Split", x, numbers(3, 1), n_outputs=2, axis=1)[::-1], axis=1
+    ),
     "slice": lambda n, x: n("Slice", x, numbers(1), numbers(3), numbers(1)),
     "slice_steps": lambda n, x: n("Slice", x, numbers(0, 1), numbers(99, -1), numbers(2, 3), numbers(2, 3)),
     "gather_one": lambda n, x: n("Gather", x, numbers(2)[0], axis=1),
@@ -92,19 +97,22 @@ CASES = {
     ),
     "resize_bilinear": lambda n, x: n("Resize", x, "", numbers(1, 1, 2, 2, dtype=np.float32), mode="linear"),
     "resize_align_corners": lambda n, x: n(
-        "Resize", x, "", "", numbers(1, 4, 17, 21), mode="linear", coordinate_transformation_mode="align_corners"
+        "Resize", x, "", "", numbers(1, 4, 17, 21), mode="linear",
+        coordinate_transformation_mode="align_corners",
     ),
     "channel_mean_of_squares": lambda n, x: n("ReduceMean", n("Mul", x, x), axes=[1], keepdims=1),
 }  # fmt: skip
 
 FLOAT_ONLY_CASES = {
+    "log_softmax_channels": lambda n, x: n("LogSoftmax", x, axis=1),
     "average_pool_not_counting": lambda n, x: n("AveragePool", x, **SPATIAL, pads=[2] * 4),
     "average_pool_ceil": lambda n, x: n("AveragePool", x, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1),
     "batch_norm_alone": lambda n, x: n(
-        "BatchNormalization", n("Relu", x), n.weights(4), n.weights(4), n.weights(4), np.abs(n.weights(4)) + 1
+        "BatchNormalization", n("Relu", x), n.weights(4), n.weights(4), n.weights(4), np.ones(4, np.float32)
     ),
     "batch_norm_after_conv": lambda n, x: n(
-        "BatchNormalization", n.conv(x, 4, 4, 3), n.weights(4), n.weights(4), n.weights(4), np.abs(n.weights(4)) + 1
+        "BatchNormalization", n.conv(x, 4, 4, 3),
+        n.weights(4), n.weights(4), n.weights(4), np.abs(n.weights(4)) + 1,
     ),
     "batch_norm_after_conv_transpose": lambda n, x: n(
         "BatchNormalization", n("ConvTranspose", x, n.weights(4, 3, 2, 2), strides=[2, 2]),
@@ -150,3 +158,28 @@ def test_int8(name, runtime):
     codes = [code for code, _ in operators(conversion.data)]
     assert "DEQUANTIZE" not in codes, codes
     assert conversion.inputs[0].dtype == conversion.outputs[0].dtype == "int8"
+
+
+# Operations that stay float32 between integer ones, and what the notes say of them.
+ISLANDS = {
+    "div": (lambda n, x: n("Div", x, n("Add", n("Relu", x), np.float32(1))), "silently wrong"),
+    "log_softmax": (lambda n, x: n("LogSoftmax", x, axis=1), "coarser"),
+    "exp": (lambda n, x: n("Exp", x), "no integer kernel"),
+    "average_pool_not_counting": (lambda n, x: n("AveragePool", x, **SPATIAL, pads=[2] * 4), "float32"),
+}
+
+
+@pytest.mark.parametrize("name", ISLANDS)
+def test_float_islands_are_exact_and_told_of(name):
+    case, why = ISLANDS[name]
+    conversion = assert_agrees(qdq(built(case)), n=2, steps=1)
+    codes = [code for code, _ in operators(conversion.data)]
+    assert "DEQUANTIZE" in codes and codes[-1] == "QUANTIZE"
+    assert any(why in note for note in conversion.notes), conversion.notes
+    assert conversion.inputs[0].dtype == conversion.outputs[0].dtype == "int8"
+
+
+def test_unequal_ranges_are_requantized_and_told_of():
+    model = qdq(built(lambda n, x: n("Concat", x, n("Mul", x, np.float32(4)), axis=1)))
+    conversion = assert_agrees(model, steps=2)
+    assert any("QUANTIZE added" in note for note in conversion.notes), conversion.notes

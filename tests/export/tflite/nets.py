@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import onnx
+from export.tflite.running import run_onnx
 from onnx import helper, numpy_helper
-from tflite_runs import run_onnx
 
 
 class Net:
@@ -166,13 +166,19 @@ class QdqWriter:
                 copy.input[i] = self.renamed[name]
             elif name in self.constants and self._is_operand(node, name):
                 copy.input[i] = self._constant(node, i, name)
+        outputs = {info.name for info in self.model.graph.output}
+        for i, name in enumerate(node.output):
+            copy.output[i] = f"{name}_raw" if name in outputs else name
         self.nodes.append(copy)
         if node.op_type in self.skip or (before_relu and node.op_type not in _SAME_SCALE):
             return
         for name in node.output:
             same = self.unify and node.op_type in _SAME_SCALE and self.scales.get(node.input[0])
             limits = _FIXED_RANGES.get(node.op_type, ranges[name])
-            self._quantize_activation(name, name, limits, same or None)
+            source = f"{name}_raw" if name in outputs else name
+            self._quantize_activation(name, source, limits, same or None)
+            if name in outputs:
+                self.nodes[-1].output[0] = name
 
     def _is_operand(self, node: onnx.NodeProto, name: str) -> bool:
         """Whether a constant is a number to compute with, not a limit, a scale of a Resize or the like."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from agreement import assert_agrees, compare
-from onnx_nets import lenet5, qdq
-from tflite_runs import operators
+from export.tflite.agreement import assert_agrees, compare
+from export.tflite.nets import lenet5, qdq
+from export.tflite.running import operators
 
 from edgecnn.export.tflite import convert
 

@@ -1,0 +1,119 @@
+"""Weights in fewer bits than the ONNX file has: a rewrite of the finished TFLite model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from edgecnn.errors import UsageError
+from edgecnn.export.tflite.model import Model, Operator, Quantization, Tensor
+
+# Operator -> the axis of its weights that is the output channel.
+_CHANNEL_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
+# A DEQUANTIZE and its tensor take about as many bytes: a smaller constant would grow.
+_SMALLEST_FLOAT16_BYTES = 256
+
+
+def shrink_weights(model: Model, weights: str) -> None:
+    """Rewrites the weights of convolutions and fully connected layers in place.
+
+    `weights`: "as-is"; "float16" (float models: halves the file, computes in float32); "int8" (float
+    models: dynamic range, activations stay float32); "int4" (integer models: 4-bit weights, int8
+    activations). Raises UsageError for any other.
+    """
+    if weights not in WEIGHTS:
+        raise UsageError(f"weights {weights!r} are not known", fix=f"choose one of: {', '.join(WEIGHTS)}")
+    WEIGHTS[weights](model)
+
+
+def _as_is(model: Model) -> None:
+    pass
+
+
+def _float16(model: Model) -> None:
+    """Each float32 constant of a weighted layer becomes float16, and a DEQUANTIZE that runtimes do once, at
+    load.
+    """
+    replaced: dict[int, Tensor] = {}
+    conversions: list[Operator] = []
+    for operator in _weighted(model, also=("TRANSPOSE_CONV",)):
+        for i, tensor in enumerate(operator.inputs):
+            if tensor is None or tensor.data is None or tensor.dtype != "float32":
+                continue
+            if tensor.data.nbytes < _SMALLEST_FLOAT16_BYTES:
+                continue
+            if id(tensor) not in replaced:
+                half = Tensor(tensor.shape, "float16", _as_float16(tensor.data))
+                replaced[id(tensor)] = Tensor(tensor.shape, "float32")
+                conversions.append(
+                    Operator("DEQUANTIZE", [half], [replaced[id(tensor)]], {}, "float16 weights")
+                )
+            operator.inputs[i] = replaced[id(tensor)]
+    model.operators[:0] = conversions
+
+
+def _as_float16(array: np.ndarray) -> np.ndarray:
+    largest = np.finfo(np.float16).max
+    return np.clip(array, -largest, largest).astype(np.float16)
+
+
+def _dynamic_int8(model: Model) -> None:
+    """Symmetric int8 weights for float32 activations: one scale a channel, in fully connected layers one in
+    all.
+
+    Per-channel weights of fully connected layers give garbage in tflite-runtime 2.14.
+    """
+    made: dict[tuple[int, str], Tensor] = {}
+    for operator in _weighted(model):
+        weights = operator.inputs[1]
+        if weights is None or weights.data is None or weights.dtype != "float32":
+            continue
+        key = (id(weights), operator.code)
+        if key not in made:
+            made[key] = _quantized(weights.data, _axis_of(operator), "int8", 127)
+        operator.inputs[1] = made[key]
+
+
+def _int4(model: Model) -> None:
+    """int8 weights of integer layers become int4; the biases follow, for their scale hangs on the weights'."""
+    for operator in _weighted(model):
+        data, weights, bias = (*operator.inputs, None)[:3]
+        if weights is None or weights.data is None or weights.dtype != "int8" or weights.quantization is None:
+            continue
+        if data is None or data.quantization is None:
+            continue
+        small = _quantized(weights.quantization.dequantize(weights.data), _axis_of(operator), "int4", 7)
+        operator.inputs[1] = small
+        if bias is not None and bias.data is not None and bias.quantization is not None:
+            assert small.quantization is not None
+            scale = (data.quantization.scale * small.quantization.scale).astype(np.float32)
+            axis = None if small.quantization.axis is None else 0
+            quantization = Quantization(scale, np.zeros(scale.size, np.int64), axis)
+            integers = quantization.quantize(bias.quantization.dequantize(bias.data), "int32")
+            operator.inputs[2] = Tensor(bias.shape, "int32", integers, quantization)
+
+
+def _quantized(numbers: np.ndarray, axis: int | None, dtype: str, limit: int) -> Tensor:
+    others = None if axis is None else tuple(a for a in range(numbers.ndim) if a != axis)
+    largest = np.atleast_1d(np.abs(numbers).max(axis=others))
+    scale = np.where(largest > 0, largest / limit, 1).astype(np.float32)
+    quantization = Quantization(scale, np.zeros(scale.size, np.int64), axis)
+    integers = np.clip(quantization.quantize(numbers, "int8"), -limit, limit)
+    return Tensor(numbers.shape, dtype, integers, quantization)
+
+
+def _axis_of(operator: Operator) -> int | None:
+    return None if operator.code == "FULLY_CONNECTED" else _CHANNEL_AXIS[operator.code]
+
+
+def _weighted(model: Model, also: tuple[str, ...] = ()) -> list[Operator]:
+    return [operator for operator in model.operators if operator.code in (*_CHANNEL_AXIS, *also)]
+
+
+WEIGHTS: dict[str, Callable[[Model], None]] = {
+    "as-is": _as_is,
+    "float16": _float16,
+    "int8": _dynamic_int8,
+    "int4": _int4,
+}

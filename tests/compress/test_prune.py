@@ -1,0 +1,81 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgecnn.compress.prune import prune, target_widths, widths_at_step
+from edgecnn.errors import EdgeCNNError
+from edgecnn.models import build_model, widths_of
+
+IMAGES, LABELS = torch.rand(64, 1, 28, 28), torch.randint(0, 10, (64,))
+
+
+def pruned(widths: dict[str, int], criterion: str = "magnitude", seed: int = 0) -> torch.nn.Module:
+    model = build_model("lenet5", in_channels=1, n_classes=10, seed=1)
+    prune(model, widths, criterion, IMAGES, LABELS, seed)
+    return model
+
+
+@pytest.mark.parametrize("criterion", ["magnitude", "taylor", "random"])
+def test_the_pruned_network_is_physically_smaller_and_runs(criterion: str) -> None:
+    widths = {"conv1": 4, "conv2": 7, "fc1": 11, "fc2": 5}
+    model = pruned(widths, criterion)
+    assert widths_of(model, "lenet5") == widths
+    # conv1 4x25+4, conv2 4x7x25+7, fc1 7x25x11+11, fc2 11x5+5, fc3 5x10+10
+    assert sum(p.numel() for p in model.parameters()) == 104 + 707 + 1936 + 60 + 60
+    assert model(IMAGES).shape == (64, 10)
+    assert all(p.grad is None for p in model.parameters()), "no gradients are left behind"
+
+
+def test_pruned_weights_load_into_a_fresh_network_of_those_widths() -> None:
+    model = pruned({"conv1": 4, "conv2": 7, "fc1": 11, "fc2": 5}, "taylor")
+    fresh = build_model("lenet5", in_channels=1, n_classes=10, widths=widths_of(model, "lenet5"))
+    fresh.load_state_dict(model.state_dict())
+    assert torch.equal(fresh(IMAGES), model(IMAGES))
+
+
+def test_channels_that_do_nothing_go_first_and_the_outputs_stay() -> None:
+    model = build_model("lenet5", in_channels=1, n_classes=10, seed=1)
+    with torch.no_grad():
+        for dead in (1, 4):
+            model.conv1.weight[dead] = 0
+            model.conv1.bias[dead] = 0
+        model.fc1.weight[50] = 0
+        model.fc1.bias[50] = 0
+    before = model(IMAGES)
+    for criterion in ("magnitude", "taylor"):
+        copy = build_model("lenet5", in_channels=1, n_classes=10)
+        copy.load_state_dict(model.state_dict())
+        prune(copy, {"conv1": 4, "conv2": 16, "fc1": 119, "fc2": 84}, criterion, IMAGES, LABELS, 0)
+        assert torch.allclose(copy(IMAGES), before, atol=1e-5), criterion
+
+
+def test_pruning_is_repeatable() -> None:
+    widths = {"conv1": 3, "conv2": 5, "fc1": 20, "fc2": 10}
+    for criterion in ("taylor", "random"):
+        first, again = pruned(widths, criterion), pruned(widths, criterion)
+        assert torch.equal(first(IMAGES), again(IMAGES))
+    assert not torch.equal(pruned(widths, "random", seed=1)(IMAGES), pruned(widths, "random")(IMAGES))
+
+
+def test_a_layer_cannot_grow() -> None:
+    with pytest.raises(EdgeCNNError, match="pruning cannot widen conv1 from 6 to 8 channels"):
+        pruned({"conv1": 8})
+
+
+@given(
+    start=st.integers(1, 500),
+    share=st.floats(0.01, 1.0),
+    n_steps=st.integers(1, 10),
+)
+def test_widths_fall_step_by_step_to_the_target(start: int, share: float, n_steps: int) -> None:
+    target = max(1, round(start * share))
+    path = [widths_at_step({"a": start}, {"a": target}, step, n_steps)["a"] for step in range(1, n_steps + 1)]
+    assert path[-1] == target
+    assert path == sorted(path, reverse=True)
+    assert path[0] <= start
+
+
+def test_a_ratio_leaves_at_least_one_channel() -> None:
+    assert target_widths({"a": 10, "b": 2}, 0.6) == {"a": 4, "b": 1}
+    assert target_widths({"a": 1}, 0.99) == {"a": 1}

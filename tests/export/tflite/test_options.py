@@ -1,0 +1,203 @@
+"""The options of convert, and what it says of models it cannot convert."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from export.tflite.agreement import assert_agrees, compare
+from export.tflite.nets import Net, lenet5, qdq, random_inputs
+from export.tflite.running import operators, run_onnx, run_tflite
+
+from edgecnn.errors import ConversionError, UsageError
+from edgecnn.export.tflite import convert
+
+# Sizes of LeNet-5 that a writer of the plainest kind reaches; see also test_lenet.py.
+FLOAT16_BYTES, DYNAMIC_BYTES, INT4_BYTES = 125_764, 64_432, 34_192
+
+
+@pytest.mark.parametrize("io", ["uint8", "float32"])
+def test_io_changes_the_types_at_the_border_and_no_number(io):
+    model = qdq(lenet5())
+    conversion = assert_agrees(model, io=io, n=10, tolerance=5e-3)
+    assert conversion.inputs[0].dtype == conversion.outputs[0].dtype == io
+    assert (conversion.inputs[0].name, conversion.outputs[0].name) == ("image", "output")
+    assert conversion.n_operators == convert(model).n_operators + 2
+
+
+def test_io_uint8_has_the_zero_points_of_the_onnx_file():
+    int8, uint8 = convert(qdq(lenet5())), convert(qdq(lenet5()), io="uint8")
+    assert uint8.inputs[0].zero_point == int8.inputs[0].zero_point + 128
+    assert uint8.inputs[0].scale == int8.inputs[0].scale
+
+
+@pytest.mark.parametrize("runtime", ["litert", "tflite-runtime"])
+@pytest.mark.parametrize(
+    ("weights", "largest", "tolerance"), [("float16", FLOAT16_BYTES, 2e-3), ("int8", DYNAMIC_BYTES, 0.05)]
+)
+def test_fewer_bits_for_the_weights_of_a_float_model(weights, largest, tolerance, runtime):
+    conversion = assert_agrees(lenet5(), weights=weights, tolerance=tolerance, runtime=runtime)
+    assert len(conversion.data) <= largest
+    assert conversion.inputs[0].dtype == "float32"
+
+
+def test_dynamic_range_versions():
+    versions = dict(operators(convert(lenet5(), weights="int8").data))
+    assert versions["CONV_2D"] == 5
+    assert versions["FULLY_CONNECTED"] == 3
+
+
+def test_float16_versions():
+    assert dict(operators(convert(lenet5(), weights="float16").data))["DEQUANTIZE"] == 3
+
+
+@pytest.mark.parametrize("runtime", ["litert", "tflite-runtime", "tflm"])
+def test_int4_weights_halve_an_integer_model(runtime):
+    model = qdq(lenet5())
+    conversion = convert(model, weights="int4")
+    assert len(conversion.data) <= INT4_BYTES
+    assert dict(operators(conversion.data))["CONV_2D"] == 7
+    _, (steps,) = compare(model, weights="int4", runtime=runtime, n=10)
+    assert steps.mean() < 30  # 4 bits are coarse, not wrong
+
+
+def test_unknown_options_name_the_known_ones():
+    for options in ({"io": "int16"}, {"weights": "int2"}, {"runtime": "tensorrt"}):
+        with pytest.raises(UsageError) as caught:
+            convert(lenet5(), **options)
+        assert "choose one of" in str(caught.value)
+
+
+def test_runtime_is_checked():
+    for runtime in ("litert", "tflite-runtime==2.14", "tflm"):
+        convert(qdq(lenet5()), runtime=runtime)
+    with pytest.raises(ConversionError, match="FULLY_CONNECTED"):
+        convert(lenet5(), weights="int8", runtime="tflm")
+
+
+def test_signature_names_inputs_and_outputs():
+    plain, signed = convert(lenet5()), convert(lenet5(), signature=True)
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(signed.data, 0))
+    (signature,) = model.signatureDefs
+    assert signature.signatureKey == b"serving_default"
+    assert [entry.name for entry in signature.inputs + signature.outputs] == [b"image", b"output"]
+    assert 0 < len(signed.data) - len(plain.data) < 150
+    batch = [[np.zeros((1, 28, 28, 1), np.float32)]]
+    assert np.array_equal(run_tflite(signed.data, batch)[0][0], run_tflite(plain.data, batch)[0][0])
+
+
+def test_internal_tensors_have_names_only_when_asked():
+    def names(data):
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+        return [tensor.name for tensor in model.subgraphs[0].tensors if tensor.name]
+
+    assert sorted(names(convert(lenet5()).data)) == [b"image", b"output"]
+    assert len(names(convert(lenet5(), debug_names=True).data)) > 5
+
+
+def test_every_unsupported_node_is_listed():
+    net = Net()
+    x = net.input(1, 4, 8, 8)
+    x = net("Erf", x)
+    x = net("MaxPool", x, kernel_shape=[2, 2], dilations=[2, 2])
+    x = net("Cosh", x)
+    with pytest.raises(ConversionError) as caught:
+        convert(net.model(x))
+    text = str(caught.value)
+    assert "3 nodes cannot be converted" in text
+    for part in ("Erf node_v1: this operator", "MaxPool node_v2: dilated pooling", "Cosh node_v3"):
+        assert part in text
+    assert caught.value.exit_code == 2
+
+
+def test_another_domain_is_named():
+    net = Net()
+    model = net.model(net("Relu", net.input(1, 4)))
+    model.graph.node[0].op_type, model.graph.node[0].domain = "Magic", "acme"
+    model.opset_import.append(onnx.helper.make_opsetid("acme", 1))
+    with pytest.raises(ConversionError, match="Magic"):
+        convert(model)
+
+
+def test_dynamic_height_is_refused():
+    net = Net()
+    model = net.model(net("Relu", net.input(1, 3, "height", 8)))
+    with pytest.raises(ConversionError, match=r"axis 2 \(height\)"):
+        convert(model)
+
+
+def test_a_file_that_is_no_model(tmp_path):
+    path = tmp_path / "bad.onnx"
+    for content in (b"", b"not a model", bytes(range(256)) * 8):
+        path.write_bytes(content)
+        with pytest.raises((UsageError, ConversionError)) as caught:
+            convert(path)
+        assert "bad.onnx" in str(caught.value)
+    with pytest.raises(UsageError, match="cannot read"):
+        convert(tmp_path / "missing.onnx")
+
+
+def test_missing_external_data_is_told(tmp_path):
+    path = tmp_path / "model.onnx"
+    onnx.save(lenet5(), path, save_as_external_data=True, location="weights.data", size_threshold=0)
+    assert convert(path).data == convert(lenet5()).data
+    (tmp_path / "weights.data").unlink()
+    with pytest.raises(ConversionError, match=r"weights\.data"):
+        convert(path)
+
+
+def test_int16_activations_are_refused():
+    with pytest.raises(ConversionError, match="int16"):
+        convert(qdq(lenet5(), activation="int16"))
+
+
+def test_asymmetric_weights_are_quantized_anew_and_told_of():
+    model = qdq(lenet5(), weight="uint8")
+    for init in model.graph.initializer:
+        if init.data_type == onnx.TensorProto.UINT8 and set(onnx.numpy_helper.to_array(init).flat) == {128}:
+            shifted = onnx.numpy_helper.to_array(init) - np.uint8(8)
+            if shifted.ndim:  # the zero points of weights with one scale a channel
+                init.CopyFrom(onnx.numpy_helper.from_array(shifted, init.name))
+    conversion = convert(model)
+    assert sum("asymmetric weights" in note for note in conversion.notes) == 2
+
+
+def test_initializers_may_be_inputs_too():
+    model = lenet5()
+    for init in model.graph.initializer:
+        info = onnx.helper.make_tensor_value_info(init.name, init.data_type, init.dims)
+        model.graph.input.append(info)
+    assert convert(model).data == convert(lenet5()).data
+
+
+def test_two_inputs_and_two_outputs_keep_order_and_names():
+    net = Net()
+    a, b = net.input(1, 4, 6, 8, name="left"), net.input(1, 2, 6, 8, name="right")
+    x = net("Relu", net("Concat", a, b, axis=1))
+    y = net("ReduceMean", x, axes=[2, 3], keepdims=0)
+    conversion = assert_agrees(net.model(y, x))
+    assert [spec.name for spec in conversion.inputs] == ["left", "right"]
+    assert [spec.shape for spec in conversion.outputs] == [(1, 6), (1, 6, 8, 6)]
+
+
+def test_an_output_may_be_an_input_or_a_constant():
+    net = Net()
+    x = net.input(1, 4, 6, 8)
+    constant = net("Constant", value=onnx.numpy_helper.from_array(np.arange(3, dtype=np.float32)))
+    model = net.model(net("Identity", x), net("Relu", x), constant)
+    conversion = convert(model)
+    arrays = random_inputs(model, 1)
+    wanted = run_onnx(model, [arrays])[0]
+    actual = run_tflite(conversion.data, [[np.transpose(arrays[0], (0, 2, 3, 1))]])[0]
+    for found, expected, permutation in zip(actual, wanted, conversion.output_permutations, strict=True):
+        assert np.array_equal(found, np.transpose(expected, permutation))
+
+
+def test_a_model_that_starts_from_nhwc_needs_no_transpose():
+    net = Net()
+    x = net("Transpose", net.input(1, 8, 6, 3), perm=[0, 3, 1, 2])
+    x = net("Transpose", net("Relu", net.conv(x, 3, 4, 3)), perm=[0, 2, 3, 1])
+    conversion = assert_agrees(net.model(x), transposes=0)
+    assert conversion.inputs[0].shape == (1, 8, 6, 3)
+    assert conversion.output_permutations == ((0, 1, 2, 3),)

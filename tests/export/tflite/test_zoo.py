@@ -1,0 +1,58 @@
+"""Whole architectures, exported by torch: float32 against onnxruntime, int8 in steps of the output's scale."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import onnx
+import pytest
+from export.tflite.agreement import assert_agrees, compare
+from export.tflite.nets import qdq
+from export.tflite.running import operators
+from export.tflite.zoo import ZOO, export
+
+# A channel shuffle is a transposition that the model asks for.
+TRANSPOSES = {"ShuffleNetV2": 3}
+DYNAMO = ("LeNet5", "SqueezeNet11", "MobileNetV3Small", "ShuffleNetV2", "UNet")
+
+
+@cache
+def exported(name: str, dynamo: bool = False) -> onnx.ModelProto:
+    return export(name, dynamo=dynamo)
+
+
+@cache
+def cleaned(name: str) -> onnx.ModelProto:
+    """What a quantizer is given: batch norms folded, shapes folded, a batch of one."""
+    import onnxslim
+
+    return onnxslim.slim(exported(name), input_shapes=["image:1," + ",".join(map(str, ZOO[name].shape))])
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_float(name):
+    assert_agrees(exported(name), n=2, transposes=TRANSPOSES.get(name, 0))
+
+
+@pytest.mark.parametrize("name", DYNAMO)
+def test_float_from_the_other_exporter(name):
+    assert_agrees(exported(name, dynamo=True), n=2, transposes=TRANSPOSES.get(name, 0))
+
+
+@pytest.mark.parametrize("runtime", ["tflite-runtime", "tflm"])
+@pytest.mark.parametrize("name", ZOO)
+def test_float_on_other_runtimes(name, runtime):
+    assert_agrees(exported(name), n=1, runtime=runtime, transposes=None)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_int8(name):
+    model = qdq(cleaned(name))
+    conversion, results = compare(model, n=8)
+    codes = [code for code, _ in operators(conversion.data)]
+    assert "DEQUANTIZE" not in codes or name in ("SqueezeNet10",), codes
+    assert codes.count("TRANSPOSE") == TRANSPOSES.get(name, 0)
+    for steps in results:
+        assert np.mean(steps <= 1) >= 0.9, np.bincount(steps.reshape(-1))
+        assert steps.max() <= 4

@@ -1,0 +1,161 @@
+"""Every fault in a recipe is told with file, line, key, what was expected and the nearest right name."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from recipes_for_tests import MINIMAL_RECIPE, ROOT
+
+from edgecnn import recipe, recipe_file, yaml_source
+from edgecnn.errors import RecipeError
+
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+
+
+def told(path: Path, *overrides: str) -> str:
+    with pytest.raises(RecipeError) as fault:
+        recipe_file.load(path, overrides)
+    assert fault.value.exit_code == 2
+    return str(fault.value)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_of_the_repository_loads(path: Path) -> None:
+    loaded = recipe_file.load(path)
+    assert loaded.recipe.name == path.stem
+    assert loaded.text == path.read_text()
+
+
+def test_defaults_and_short_forms(recipe_path: Path) -> None:
+    loaded = recipe_file.load(recipe_path).recipe
+    assert (loaded.seed, loaded.export, loaded.targets) == (0, ("onnx", "tflite"), ("host",))
+    assert loaded.model.layer_widths == {"conv1": 6, "conv2": 16, "fc1": 120, "fc2": 84}
+    assert loaded.quantize is not None
+    assert loaded.quantize.engine == "neural-compressor"
+    assert loaded.budget["int8.tflite"].max_size_bytes == 20_000
+    assert loaded.artifact_keys == ("dense.fp32.onnx", "fp32.onnx", "fp32.tflite", "int8.onnx", "int8.tflite")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("epochs: 1", "epoch: 1", ":5: train.epoch: unknown key (did you mean 'epochs'?); known keys: epochs,"),
+        ("epochs: 1", 'epochs: "1"', ':5: train.epochs: input should be a valid integer, not "1"'),
+        ("epochs: 1", "epochs: true", ":5: train.epochs: input should be a valid integer, not true"),
+        ("epochs: 1", "epochs: 0", ":5: train.epochs: input should be greater than or equal to 1, not 0"),
+        ("epochs: 1", "learning_rate: .inf", ":5: train.learning_rate: input should be"),
+        ("lenet5", "lenet", ":4: model: there is no model 'lenet' (did you mean 'lenet5'?); expected one of"),
+        ("lenet5", "{lenet5: {widths: [1, 2]}}", ":4: model: lenet5 takes 4 numbers, one for each of conv1,"),
+        ("lenet5", "{lenet5: {width: [1, 2]}}", ":4: model.lenet5.width: unknown key (did you mean 'widths'?)"),
+        ("lenet5", "[lenet5]", ":4: model: expected one name, or one name with its settings"),
+        ("data: mnist", "data: mnst", ":3: data: there is no data 'mnst' (did you mean 'mnist'?)"),
+        (
+            "- quantize",
+            "- quantise",
+            ":7: compress.0: there is no compress 'quantise' (did you mean 'quantize'?)",
+        ),
+        ("- quantize: {calibration_images: 20}", "- prune: {}", ":7: compress.0.prune: give either ratio"),
+        (
+            "- quantize: {calibration_images: 20}",
+            "- prune: {ratio: 0.5, criterion: tailor}",
+            ":7: compress.0.prune.criterion: 'tailor' is not one of magnitude, taylor, random "
+            "(did you mean 'taylor'?)",
+        ),
+        (
+            "- quantize: {calibration_images: 20}",
+            "- prune: {widths: [1, 2, 3]}",
+            ":7: compress.0.prune.widths: lenet5 takes 4 numbers",
+        ),
+        ("budget:", "  - finetune\nbudget:", "compress: quantize must be the last step"),
+        ("20 kB", "20", ":9: budget.int8.tflite.max_size: expected a number with its unit (B, kB,"),
+        ("max_size", "maxsize", ":9: budget.int8.tflite.maxsize: unknown key (did you mean 'max_size'?)"),
+        ("int8.tflite:", "int8.tfl:", ":9: budget.int8.tfl: this recipe writes no 'int8.tfl' (did you mean"),
+        ("data: mnist", "data: mnist\ndata: mnist", ":4: data: the key is written twice"),
+        ("name: tiny", "", ": name: the key is missing"),
+        ("name: tiny", "name: ../tiny", ":2: name: string should match pattern"),
+        ("name: tiny", "name: tiny\ntargets: [hots]", ":3: targets.0: there is no target 'hots'"),
+        ("version: 1", "version: 2", ":1: version: recipe version 2 is newer than this edgecnn"),
+        ("version: 1", "version: [", ":3: not valid YAML: while parsing a flow sequence"),
+        ("version: 1", "version: &a [1]\nx: *a", "YAML aliases are not used in recipes"),
+        (MINIMAL_RECIPE, "", ": expected keys such as name, data, model"),
+        (MINIMAL_RECIPE, "- 1", ": expected keys such as name, data, model"),
+    ],
+)
+def test_a_fault_is_told_with_its_place_and_its_mending(
+    recipe_path: Path, old: str, new: str, expected: str
+) -> None:
+    assert old in MINIMAL_RECIPE
+    recipe_path.write_text(MINIMAL_RECIPE.replace(old, new, 1))
+    message = told(recipe_path)
+    assert message.startswith(str(recipe_path))
+    assert expected in message
+
+
+def test_every_fault_of_a_recipe_is_told_at_once(recipe_path: Path) -> None:
+    recipe_path.write_text(MINIMAL_RECIPE.replace("epochs: 1, threads: 2", "epochs: 0, threads: 0"))
+    message = told(recipe_path)
+    assert "train.epochs" in message
+    assert "train.threads" in message
+
+
+def test_a_missing_file_names_the_nearest_one(recipe_path: Path) -> None:
+    assert "did you mean" in told(recipe_path.with_name("recipes.yaml"))
+    assert "edgecnn init" in told(recipe_path.parent / "nowhere" / "zzz")
+
+
+def test_a_recipe_that_is_not_text(recipe_path: Path) -> None:
+    recipe_path.write_bytes(b"\xff\xfe\x00")
+    assert "cannot be read" in told(recipe_path)
+
+
+def test_set_lays_values_over_the_file(recipe_path: Path) -> None:
+    loaded = recipe_file.load(
+        recipe_path,
+        (
+            "train.epochs=3",
+            "model.lenet5.widths=[4, 8, 16, 16]",
+            "compress.0.quantize.engine=onnxruntime",
+            "seed=7",
+        ),
+    )
+    assert loaded.recipe.train.epochs == 3
+    assert loaded.recipe.model.widths == (4, 8, 16, 16)
+    assert loaded.recipe.quantize is not None
+    assert loaded.recipe.quantize.engine == "onnxruntime"
+    recipe_path.write_text(loaded.text)
+    assert recipe_file.load(recipe_path).recipe == loaded.recipe, "the text that is kept gives the same recipe"
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("train.epochs", "--set train.epochs: expected KEY=VALUE"),
+        ("train.epochs=x", '--set train.epochs=x: input should be a valid integer, not "x"'),
+        ("train.epoch=1", "--set train.epoch=1: unknown key (did you mean 'epochs'?)"),
+        ("compress.3.quantize=1", "--set compress.3.quantize=1: the list has 1 items"),
+        ("version.x=1", "--set version.x=1: there is nothing to set below 1"),
+    ],
+)
+def test_a_fault_in_set_names_the_option(recipe_path: Path, override: str, expected: str) -> None:
+    assert expected in told(recipe_path, override)
+
+
+def test_the_hash_leaves_out_what_does_not_decide_the_files(recipe_path: Path) -> None:
+    plain = recipe_file.load(recipe_path).recipe
+    assert recipe_file.load(recipe_path, ("budget={}",)).recipe.sha256 == plain.sha256
+    assert recipe_file.load(recipe_path, ("seed=1",)).recipe.sha256 != plain.sha256
+
+
+def test_the_schema_in_the_repository_is_the_one_of_the_code() -> None:
+    stored = json.loads((ROOT / "recipes" / "recipe.schema.json").read_text())
+    assert stored == recipe.json_schema(), "run: edgecnn schema -o recipes/recipe.schema.json"
+
+
+def test_the_schema_accepts_the_recipes_and_refuses_faults() -> None:
+    validator = jsonschema.Draft202012Validator(recipe.json_schema())
+    for path in RECIPES:
+        validator.validate(yaml_source.parse(path.read_text(), path.name).data)
+    good = yaml_source.parse(MINIMAL_RECIPE, "minimal").data
+    for bad in ({"model": "lenet"}, {"train": {"epoch": 1}}, {"compress": ["prune"]}, {"extra": 1}):
+        assert not validator.is_valid({**good, **bad}), bad

@@ -1,0 +1,109 @@
+"""Results lie under the hash of what went into them: nothing is done twice, nothing stale is used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgecnn import stages
+from edgecnn.stages import Stage, StageStore
+
+
+class Kitchen:
+    """Two stages, `cook` needs `buy`; what ran is noted."""
+
+    def __init__(self, folder: Path, **inputs: Any) -> None:
+        self.ran: list[str] = []
+        self.store = StageStore(folder)
+
+        def work(name: str) -> Any:
+            def doing(_: Path) -> dict[str, Any]:
+                self.ran.append(name)
+                return {"made": name}
+
+            return doing
+
+        self.buy = Stage("buy", {"budget": inputs.get("budget", 10)}, work("buy"))
+        self.cook = Stage("cook", {"recipe": {"salt": inputs.get("salt", 1)}}, work("cook"), (self.buy,))
+
+    def serve(self) -> list[str]:
+        for stage in (self.buy, self.cook):
+            self.store.run(stage)
+        return self.ran
+
+    def plan(self, **options: Any) -> dict[str, str]:
+        return {
+            planned.stage.name: planned.why for planned in self.store.plan((self.buy, self.cook), **options)
+        }
+
+
+def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
+    assert Kitchen(tmp_path).serve() == ["buy", "cook"]
+    again = Kitchen(tmp_path)
+    assert again.serve() == []
+    assert again.store.facts(again.cook) == {"made": "cook"}
+
+
+def test_a_change_runs_its_stage_and_what_needs_it(tmp_path: Path) -> None:
+    Kitchen(tmp_path).serve()
+    assert Kitchen(tmp_path, salt=2).serve() == ["cook"]
+    assert Kitchen(tmp_path, budget=20).serve() == ["buy", "cook"]
+    assert Kitchen(tmp_path).serve() == [], "the first results are still there"
+
+
+def test_the_plan_says_what_would_run_and_why(tmp_path: Path) -> None:
+    assert Kitchen(tmp_path).plan() == {"buy": "it has not run yet", "cook": "it has not run yet"}
+    assert not tmp_path.joinpath(stages.FOLDER).exists(), "planning writes nothing"
+    Kitchen(tmp_path).serve()
+    assert Kitchen(tmp_path).plan() == {"buy": "", "cook": ""}
+    assert Kitchen(tmp_path, salt=2).plan() == {"buy": "", "cook": "recipe.salt: 1 -> 2"}
+    assert Kitchen(tmp_path, budget=5).plan() == {"buy": "budget: 10 -> 5", "cook": "buy is another"}
+    assert Kitchen(tmp_path).plan(force=True) == {"buy": "--force", "cook": "--force"}
+
+
+def test_a_stage_that_failed_is_not_done(tmp_path: Path) -> None:
+    kitchen = Kitchen(tmp_path)
+
+    def burn(folder: Path) -> dict[str, Any]:
+        (folder / "half").write_text("x")
+        raise KeyboardInterrupt
+
+    burning = Stage("buy", kitchen.buy.inputs, burn)
+    with pytest.raises(KeyboardInterrupt):
+        kitchen.store.run(burning)
+    assert kitchen.store.done(burning) is None
+    assert kitchen.plan()["buy"] == "it was interrupted"
+    assert (kitchen.store.folder(kitchen.buy) / "half").exists(), "there to go on from"
+    assert kitchen.serve() == ["buy", "cook"]
+
+
+def test_a_damaged_record_means_that_the_stage_runs(tmp_path: Path) -> None:
+    kitchen = Kitchen(tmp_path)
+    kitchen.serve()
+    (kitchen.store.folder(kitchen.cook) / stages.DONE).write_text("{")
+    assert Kitchen(tmp_path).serve() == ["cook"]
+
+
+def test_forgetting_makes_stages_run_again(tmp_path: Path) -> None:
+    kitchen = Kitchen(tmp_path)
+    kitchen.serve()
+    kitchen.store.forget((kitchen.buy, kitchen.cook))
+    assert Kitchen(tmp_path).serve() == ["buy", "cook"]
+
+
+def test_the_source_of_a_stage_is_part_of_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "fakepackage"
+    package.mkdir()
+    (package / "__init__.py").write_text("x = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def key() -> str:
+        stages.source_sha256.cache_clear()
+        return Stage("s", {}, lambda _: {}, code=("fakepackage",)).key
+
+    first = key()
+    assert key() == first
+    (package / "inner.py").write_text("y = 1\n")
+    assert key() != first

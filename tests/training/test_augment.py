@@ -1,0 +1,64 @@
+import pytest
+import torch
+
+from edgecnn.training.augment import AUGMENTATIONS, MAX_ROTATION_DEG, augment
+
+
+def picture_with_a_dot(x: int, y: int, size: int = 29) -> torch.Tensor:
+    image = torch.zeros(1, 1, size, size)
+    image[0, 0, y, x] = 1.0
+    return image
+
+
+def centre_of_mass(image: torch.Tensor) -> tuple[float, float]:
+    weights = image[0, 0] / image[0, 0].sum()
+    axis = torch.arange(image.shape[-1], dtype=torch.float32)
+    return float((weights.sum(0) * axis).sum()), float((weights.sum(1) * axis).sum())
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_no_names_change_nothing() -> None:
+    images = torch.rand(4, 1, 28, 28)
+    assert augment(images, (), generator()) is images
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_each_augmentation_changes_pictures_and_follows_its_seed(name: str) -> None:
+    images = torch.rand(16, 1, 28, 28)
+    first, again, other = (augment(images, (name,), generator(seed)) for seed in (0, 0, 1))
+    assert first.shape == images.shape
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.allclose(first, images)
+
+
+def test_pictures_of_a_batch_are_moved_differently() -> None:
+    moved = augment(picture_with_a_dot(14, 14).repeat(8, 1, 1, 1), ("shift",), generator())
+    assert len({centre_of_mass(image[None]) for image in moved}) == 8
+
+
+def test_a_shift_stays_within_its_limit() -> None:
+    for seed in range(20):
+        x, y = centre_of_mass(augment(picture_with_a_dot(14, 14), ("shift",), generator(seed)))
+        assert abs(x - 14) <= 0.08 * 29 + 0.1
+        assert abs(y - 14) <= 0.08 * 29 + 0.1
+
+
+def test_a_rotation_keeps_the_distance_to_the_centre() -> None:
+    for seed in range(20):
+        x, y = centre_of_mass(augment(picture_with_a_dot(24, 14), ("rotate",), generator(seed)))
+        angle = torch.atan2(torch.tensor(y - 14), torch.tensor(x - 14))
+        assert (x - 14) ** 2 + (y - 14) ** 2 == pytest.approx(100, rel=0.05)
+        assert abs(torch.rad2deg(angle)) <= MAX_ROTATION_DEG + 1
+
+
+def test_flip_mirrors_some_and_leaves_the_others() -> None:
+    images = torch.rand(32, 1, 9, 9)
+    flipped = augment(images, ("flip",), generator())
+    same = [torch.allclose(a, b, atol=1e-5) for a, b in zip(flipped, images, strict=True)]
+    mirrored = [torch.allclose(a, b.flip(-1), atol=1e-5) for a, b in zip(flipped, images, strict=True)]
+    assert all(s != m for s, m in zip(same, mirrored, strict=True))
+    assert 5 < sum(mirrored) < 27

@@ -1,0 +1,158 @@
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edgecnn.data import Dataset
+from edgecnn.errors import DataError, EdgeCNNError
+from edgecnn.models import build_model
+from edgecnn.ondevice.manifest import Preprocessing
+from edgecnn.training import checkpoint
+from edgecnn.training.distill import Teacher, distillation_loss
+from edgecnn.training.loop import Pictures, Settings, evaluate, learning_rate_share, train
+
+PREPROCESSING = Preprocessing(28, 28, 1, (0.1,), (0.3,))
+SETTINGS = Settings(
+    epochs=3,
+    batch_size=32,
+    optimizer="adamw",
+    learning_rate=3e-3,
+    schedule="one_cycle",
+    weight_decay=0.01,
+    label_smoothing=0.0,
+    augment=("shift", "rotate", "scale"),
+    seed=5,
+)
+
+
+def squares_and_bars(n: int, seed: int) -> Pictures:
+    """Two classes that a small network tells apart: a filled square, or a vertical bar, with noise."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 2, n)
+    images = random.integers(0, 60, (n, 28, 28, 1)).astype(np.uint8)
+    images[labels == 0, 8:20, 8:20] = 250
+    images[labels == 1, 2:26, 12:15] = 250
+    return Pictures(Dataset(images, labels, ("square", "bar"), "train"), PREPROCESSING, torch.device("cpu"))
+
+
+TRAINING, VALIDATION = squares_and_bars(256, 0), squares_and_bars(128, 1)
+
+
+def network() -> torch.nn.Module:
+    torch.set_num_threads(1)
+    return build_model(
+        "lenet5", in_channels=1, n_classes=2, widths={"conv1": 3, "conv2": 4, "fc1": 8, "fc2": 8}, seed=1
+    )
+
+
+def weights(model: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
+def test_the_loop_learns(optimizer: str, schedule: str) -> None:
+    model = network()
+    rate = 0.02 if optimizer == "sgd" else 3e-3
+    settings = replace(SETTINGS, optimizer=optimizer, schedule=schedule, learning_rate=rate, epochs=5)
+    history = train(model, TRAINING, VALIDATION, settings)
+    assert evaluate(model, VALIDATION) > 0.95
+    assert [epoch.epoch for epoch in history] == [1, 2, 3, 4, 5]
+    assert history[-1].train_loss < history[0].train_loss
+    assert history[-1].validation_accuracy == evaluate(model, VALIDATION)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others() -> None:
+    first, again, other = network(), network(), network()
+    train(first, TRAINING, VALIDATION, SETTINGS)
+    train(again, TRAINING, VALIDATION, SETTINGS)
+    train(other, TRAINING, VALIDATION, replace(SETTINGS, seed=6))
+    assert torch.equal(weights(first), weights(again))
+    assert not torch.equal(weights(first), weights(other))
+
+
+class StopAfter:
+    """Progress that pulls the plug in the middle of an epoch."""
+
+    def __init__(self, n_steps: int) -> None:
+        self.left = n_steps
+
+    def start(self, title: str, total: int) -> None: ...
+    def finish(self, detail: str = "") -> None: ...
+    def say(self, line: str) -> None: ...
+
+    def advance(self, steps: int = 1, detail: str = "") -> None:
+        self.left -= steps
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_run_cut_off_goes_on_with_the_same_bits(tmp_path: Path, optimizer: str) -> None:
+    settings = replace(SETTINGS, optimizer=optimizer)
+    whole = network()
+    history = train(whole, TRAINING, VALIDATION, settings)
+    with pytest.raises(KeyboardInterrupt):
+        train(network(), TRAINING, VALIDATION, settings, checkpoints=tmp_path, progress=StopAfter(19))
+    resumed = network()
+    assert train(resumed, TRAINING, VALIDATION, settings, checkpoints=tmp_path) == history
+    assert torch.equal(weights(whole), weights(resumed))
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1, "older checkpoints are removed"
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    train(network(), TRAINING, VALIDATION, replace(SETTINGS, epochs=1), checkpoints=tmp_path)
+    (path,) = tmp_path.glob("*.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="the checkpoint is damaged: its sha256") as fault:
+        checkpoint.load(tmp_path)
+    assert "--force" in str(fault.value)
+    (tmp_path / checkpoint.INDEX).write_text("{")
+    with pytest.raises(DataError, match="the checkpoint is damaged"):
+        checkpoint.load(tmp_path)
+
+
+def test_divergence_ends_with_advice() -> None:
+    model = network()
+    with torch.no_grad():
+        model.fc3.bias.fill_(math.inf)  # as an optimizer that ran away leaves it
+    with pytest.raises(EdgeCNNError, match="training diverged: the loss is nan in epoch 1") as fault:
+        train(model, TRAINING, VALIDATION, SETTINGS)
+    assert "learning_rate" in str(fault.value)
+
+
+def test_the_schedules_rise_and_fall_as_they_say() -> None:
+    one_cycle = [learning_rate_share("one_cycle", step, 100) for step in range(101)]
+    assert one_cycle[0] == pytest.approx(1 / 25)
+    assert max(one_cycle) == pytest.approx(1.0)
+    assert one_cycle.index(max(one_cycle)) == 30
+    assert one_cycle[100] == pytest.approx(1 / 250_000, abs=1e-9)
+    cosine = [learning_rate_share("cosine", step, 100) for step in range(101)]
+    assert cosine == sorted(cosine, reverse=True)
+    assert (cosine[0], cosine[50], cosine[100]) == pytest.approx((1, 0.5, 0))
+    assert 0 < learning_rate_share("one_cycle", 0, 1) <= 1, "a single step has a rate, too"
+
+
+def test_distillation_is_hintons_loss() -> None:
+    teacher_net, student_logits = network(), torch.tensor([[1.0, -1.0], [0.5, 0.2]])
+    images = TRAINING.normalized(TRAINING.images[:2])
+    label_loss = torch.tensor(0.4)
+    t, w = 2.0, 0.75
+    loss = distillation_loss(label_loss, student_logits, images, Teacher(teacher_net, t, w))
+    with torch.no_grad():
+        p = torch.softmax(teacher_net(images) / t, 1).numpy()
+    q = torch.softmax(student_logits / t, 1).numpy()
+    divergence = float((p * np.log(p / q)).sum(1).mean())
+    assert float(loss) == pytest.approx(0.25 * 0.4 + 0.75 * t * t * divergence, rel=1e-5)
+
+
+def test_a_network_is_its_own_perfect_teacher() -> None:
+    model = network()
+    images = TRAINING.normalized(TRAINING.images[:8])
+    loss = distillation_loss(torch.tensor(0.0), model(images), images, Teacher(model, 3.0, 1.0))
+    assert math.isclose(float(loss.detach()), 0.0, abs_tol=1e-6)
