@@ -56,14 +56,24 @@ def check(folder: Path, recipe: Recipe) -> None:
 
 
 @contextmanager
-def claimed(folder: Path, loaded: LoadedRecipe) -> Iterator[Path]:
-    """`folder`, made and held for one build, with the recipe in it. Raises UsageError where it may not be."""
+def claimed(folder: Path, loaded: LoadedRecipe, source: Path) -> Iterator[Path]:
+    """`folder`, made and held for one build, with the recipe in it; `source` is the file that it was read from.
+
+    Raises UsageError where the folder may not be used.
+    """
     check(folder, loaded.recipe)
+    kept = folder / RECIPE
+    if kept.exists() and kept.samefile(source) and kept.read_text(encoding="utf-8") != loaded.text:
+        raise UsageError(
+            "with --set the build would write over the recipe that it was given",
+            where=str(source),
+            fix="copy the recipe out of the output folder, and build the copy",
+        )
     try:
         (folder / stages.FOLDER).mkdir(parents=True, exist_ok=True)
         # Held by the open file: the system lets go of it when the process ends, however it ends.
         with filelock.FileLock(folder / stages.FOLDER / "lock", timeout=0):
-            files.write_text(folder / RECIPE, loaded.text)
+            files.write_text(kept, loaded.text)
             yield folder
     except filelock.Timeout as fault:
         raise UsageError(

@@ -93,7 +93,7 @@ def cli() -> None:
 def build(
     recipe: Path, output: Path | None, overrides: tuple[str, ...], force: bool, dry_run: bool, as_json: bool
 ) -> None:
-    """Build RECIPE: train, compress, export, measure, and hold the budget against it.
+    """Build a recipe: train, compress, export, measure.
 
     Stages whose inputs did not change are not done again. Exit code 1 when the budget is missed;
     everything is written all the same.
@@ -122,9 +122,10 @@ def build(
 @json_option
 @common
 def validate(folder: Path, target: str, as_json: bool) -> None:
-    """Run every artifact in DIR over the test set again, and check the budget.
+    """Measure accuracy again, check the budget.
 
-    Exit code 1 when the budget is missed. Nothing is written.
+    Every artifact in DIR is run over the whole test set. Exit code 1 when the budget is missed.
+    Nothing is written.
 
     \b
     Example:
@@ -168,9 +169,10 @@ def benchmark(
     min_time: float,
     as_json: bool,
 ) -> None:
-    """Measure latency (batch 1) and peak memory of .onnx and .tflite files.
+    """Measure latency and memory of model files.
 
-    The files are interleaved over several rounds, each in a fresh process; every sample is kept.
+    One inference at batch 1, of .onnx and .tflite files. The files are interleaved over several
+    rounds, each in a fresh process; every sample is kept.
 
     \b
     Examples:
@@ -205,9 +207,10 @@ def benchmark(
 @json_option
 @common
 def predict(artifact: Path, images: tuple[Path, ...], runtime: str | None, top: int, as_json: bool) -> None:
-    """Classify pictures (PNG, JPEG, .npy; files or folders) with an artifact.
+    """Classify pictures with a model file.
 
-    The manifest beside the artifact says how a picture becomes its input.
+    Pictures are PNG, JPEG or .npy, files or folders. The manifest beside the artifact says how a
+    picture becomes its input.
 
     \b
     Example:
@@ -231,7 +234,7 @@ def predict(artifact: Path, images: tuple[Path, ...], runtime: str | None, top: 
 )
 @common
 def report(folder: Path, form: str) -> None:
-    """Show what the build in DIR found out.
+    """Show what a build found out.
 
     \b
     Examples:
@@ -257,7 +260,9 @@ def report(folder: Path, form: str) -> None:
 @click.argument("path", type=PATH, default=Path("recipe.yaml"))
 @common
 def init(path: Path) -> None:
-    """Write a recipe with comments to PATH (default: recipe.yaml), to start from.
+    """Write a recipe with comments, to start from.
+
+    PATH is recipe.yaml unless you name another. What is there is never overwritten.
 
     \b
     Example:

@@ -27,7 +27,6 @@ from edgecnn.steps.measurements import (
 )
 from edgecnn.steps.networks import Workshop, network_stages
 from edgecnn.targets import TARGETS
-from edgecnn.targets.record import Environment
 
 
 def build(
@@ -45,7 +44,9 @@ def build(
     """
     loaded = recipe_file.load(Path(recipe_path), overrides)
     progress = progress or Silent()
-    with build_folder.claimed(build_folder.path_for(loaded.recipe, output), loaded) as folder:
+    with build_folder.claimed(
+        build_folder.path_for(loaded.recipe, output), loaded, Path(recipe_path)
+    ) as folder:
         shop = Workshop(loaded.recipe, StageStore(folder), progress)
         plan = _Plan(shop)
         if force:
@@ -87,10 +88,8 @@ class _Plan:
             else None
         )
         self.export = export_stage(shop, self.networks, self.quantized)
-        self.environments: list[Environment] = [TARGETS[name]().probe() for name in recipe.targets]
         self.measured = [
-            measure_stages(shop, name, environment, self.export)
-            for name, environment in zip(recipe.targets, self.environments, strict=True)
+            measure_stages(shop, name, TARGETS[name]().probe(), self.export) for name in recipe.targets
         ]
 
     @property
@@ -113,7 +112,8 @@ class _Plan:
             notes = [*store.facts(self.quantized)["notes"], *notes]
         return Report(
             recipe=_recipe_facts(recipe),
-            environment=asdict(self.environments[0]),
+            # As it was when the files were timed.
+            environment=store.facts(self.measured[0][1])["environment"],
             artifacts=artifacts,
             stages=self._ledger(),
             parity=parity,

@@ -32,7 +32,7 @@ train:
 
 compress:                     # in this order; leave out what you do not want
   - prune:
-      ratio: 0.5              # share of channels removed from every layer; or widths: [5, 12, 20, 16]
+      ratio: 0.5              # share of channels removed from every layer; or widths: [6, 13, 20, 16]
       criterion: taylor       # or magnitude, random
       steps: 2                # rounds of pruning
       finetune_epochs: 1      # training between the rounds

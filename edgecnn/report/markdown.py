@@ -8,20 +8,11 @@ from edgecnn.report.tables import Table
 
 
 def render(report: Report) -> str:
-    """The whole report: summary, budget, every runtime, the ledger, sizes and parity."""
+    """The whole report: the summary, what must be said beside it, and every table."""
     parts = [f"# {tables.title(report)}", "", *_rows(tables.summary(report)), ""]
     parts += [f"- {_escaped(line)}" for line in tables.remarks(report)]
-    for table in (
-        tables.verdicts(report),
-        tables.runtimes(report),
-        tables.ledger(report),
-        tables.sizes(report),
-    ):
-        if table.rows:
-            parts += ["", f"## {table.title}", "", *_rows(table)]
-    if report.parity:
-        parts += ["", "## Parity of the int8 pair", ""]
-        parts += [f"- {_escaped(tables.parity_line(record))}" for record in report.parity]
+    for table in tables.all_tables(report):
+        parts += ["", f"## {table.title}", "", *_rows(table)]
     return "\n".join(parts) + "\n"
 
 

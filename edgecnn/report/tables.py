@@ -95,6 +95,34 @@ def runtimes(report: Report) -> Table:
     return Table("Each runtime", header, tuple(rows), frozenset(range(2, 10)))
 
 
+def per_class(report: Report) -> Table:
+    """Each class in the smallest file that leaves the build: what is missed, what is mistaken for it."""
+    artifact = min(report.artifacts, key=lambda one: one.size_bytes)
+    shown = shown_measurement(artifact)
+    rows = [
+        (
+            figures.name,
+            f"{figures.n_images:,}",
+            format_share(figures.recall) if figures.recall is not None else NONE,
+            format_share(figures.precision) if figures.precision is not None else NONE,
+            f"{figures.f1:.4f}" if figures.f1 is not None else NONE,
+            _most_taken_for(shown, index),
+        )
+        for index, figures in enumerate(shown.per_class if shown else ())
+    ]
+    header = ("class", "images", "recall", "precision", "F1", "most often taken for")
+    return Table(f"Each class, {artifact.key}", header, tuple(rows), frozenset(range(1, 5)))
+
+
+def _most_taken_for(measurement: Measurement | None, index: int) -> str:
+    """The class that images of class `index` are most often put in by mistake, and how many are."""
+    if measurement is None:
+        return NONE
+    mistakes = [0 if i == index else n for i, n in enumerate(measurement.confusion[index])]
+    most = max(mistakes)
+    return f"{measurement.per_class[mistakes.index(most)].name} ({most})" if most else NONE
+
+
 def ledger(report: Report) -> Table:
     """The network after each stage, as the .tflite that it would be."""
     rows = [
@@ -185,6 +213,28 @@ def parity_line(record: ParityRecord) -> str:
         f"int8 ONNX = TFLite: top-1 equal on {n_equal:,} of {record.n_images:,}, logits at most "
         f"{record.max_lsb} LSB apart ({record.runtime} against {record.reference.partition(' on ')[2]})"
     )
+
+
+def parity(report: Report) -> Table:
+    """The int8 pair on every runtime: how many logits are how many steps of the output scale apart."""
+    rows = [
+        (
+            record.runtime,
+            record.reference,
+            f"{record.top1_equal:.2%}",
+            str(record.max_lsb),
+            ", ".join(f"{lsb}: {n:,}" for lsb, n in record.lsb_histogram.items()),
+        )
+        for record in report.parity
+    ]
+    header = ("int8.tflite on", "against", "top-1 equal", "max LSB", "logits by LSB")
+    return Table("Parity of the int8 pair", header, tuple(rows), frozenset({2, 3}))
+
+
+def all_tables(report: Report) -> list[Table]:
+    """Everything below the summary, in the order of reading; tables without rows are left out."""
+    drawn = (verdicts, runtimes, parity, per_class, ledger, sizes)
+    return [table for draw in drawn if (table := draw(report)).rows]
 
 
 def benchmark(records: Sequence[Mapping[str, Any]]) -> Table:

@@ -128,19 +128,9 @@ def print_missed(report: Report, console: Console) -> None:
 def print_report(report: Report, console: Console) -> None:
     """Everything that is in the report but the samples."""
     print_summary(report, console)
-    for table in (
-        tables.verdicts(report),
-        tables.runtimes(report),
-        tables.ledger(report),
-        tables.sizes(report),
-    ):
-        if table.rows:
-            console.print()
-            print_table(table, console)
-    if report.parity:
-        console.print("\n[bold]Parity of the int8 pair[/]")
-        for record in report.parity:
-            console.print(f"  {escape(tables.parity_line(record))}")
+    for table in tables.all_tables(report):
+        console.print()
+        print_table(table, console)
 
 
 def print_table(table: Table, console: Console) -> None:

@@ -70,7 +70,7 @@ def measure_stages(
         records = benchmark_files(
             paths, target, environment, shop.progress, rounds=ROUNDS, min_total_s=MIN_TOTAL_S
         )
-        return {"records": records}
+        return {"records": records, "environment": asdict(environment)}
 
     code = ("edgecnn.ondevice", "edgecnn.targets", "edgecnn.metrics", "edgecnn.steps.measurements")
     identity = {"cpu": environment.cpu_model, "kernel": environment.kernel, "python": environment.python}

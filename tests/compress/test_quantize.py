@@ -44,11 +44,11 @@ def operands(model: onnx.ModelProto, op_type: str) -> list[list[np.ndarray]]:
     """For each node of the type, in order, its weight and bias with their scales and zero points."""
     made_by = {node.output[0]: node for node in model.graph.node}
     values = constants(model)
-    found = []
-    for node in model.graph.node:
-        if node.op_type == op_type:
-            found.append([values[name] for source in node.input[1:] for name in made_by[source].input])
-    return found
+    return [
+        [values[name] for source in node.input[1:] for name in made_by[source].input]
+        for node in model.graph.node
+        if node.op_type == op_type
+    ]
 
 
 def activations(model: onnx.ModelProto) -> list[tuple[float, int]]:

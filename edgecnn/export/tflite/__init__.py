@@ -67,7 +67,7 @@ def convert(
     file that is no ONNX model, and for an option that is not known.
     """
     from edgecnn.export.tflite.lowering import LOWERINGS, lower, use_uint8_interface
-    from edgecnn.export.tflite.passes import simplify
+    from edgecnn.export.tflite.passes import drop_kept_axes, simplify
     from edgecnn.export.tflite.quantization import absorb_quantization, quantize_interface
     from edgecnn.export.tflite.reader import KNOWN_OPERATORS, Reader
     from edgecnn.export.tflite.runtimes import check_runtime
@@ -80,6 +80,7 @@ def convert(
     graph = Reader(proto, batch, KNOWN_OPERATORS | LOWERINGS.keys()).read()
     simplify(graph)
     absorb_quantization(graph)
+    drop_kept_axes(graph)
     if io != "float32":
         quantize_interface(graph)
     tflite, notes = lower(graph, keep_nchw_input=keep_nchw_input)

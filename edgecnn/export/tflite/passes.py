@@ -177,13 +177,10 @@ def fuse_pads(graph: Graph) -> None:
     """A Pad of zeros goes into the pads of the convolution that alone reads it."""
     for node in list(graph.nodes):
         pads = spatial_pads(node)
-        conv = graph.sole_consumer(node.output, graph.consumers())
-        if (
-            pads is None
-            or conv is None
-            or conv.op != "Conv"
-            or conv.attributes.get("auto_pad", "NOTSET") != "NOTSET"
-        ):
+        conv = None if pads is None else graph.sole_consumer(node.output, graph.consumers())
+        if pads is None or conv is None or conv.op != "Conv":
+            continue
+        if conv.attributes.get("auto_pad", "NOTSET") != "NOTSET":
             continue
         own = conv.attributes.get("pads", [0, 0, 0, 0])
         conv.attributes["pads"] = [a + b for a, b in zip(own, pads, strict=True)]
@@ -253,3 +250,26 @@ def _is_relu6_of_shifted(node: Node | None, x: Value, producers: dict[Value, Nod
         return False
     shift = add.constant(1 - add.inputs.index(x))
     return shift is not None and shift.size == 1 and float(shift.reshape(-1)[0]) == 3.0
+
+
+def drop_kept_axes(graph: Graph) -> None:
+    """A mean over whole images, then flattened, gives rows at once. After quantization is absorbed."""
+    for node in list(graph.nodes):
+        if node.op not in ("GlobalAveragePool", "ReduceMean") or not node.attributes.get("keepdims", 1):
+            continue
+        shape = node.output.shape
+        flatten = graph.sole_consumer(node.output, graph.consumers())
+        if flatten is None or flatten.op not in ("Flatten", "Reshape", "Squeeze"):
+            continue
+        whole_images = len(shape) == 4 and shape[2:] == (1, 1) and node.data_input().shape[:2] == shape[:2]
+        if whole_images and flatten.output.shape == shape[:2] and _same_numbers(node.output, flatten.output):
+            axes = Value(f"{node.name}_axes", (2,), "int64", np.array([2, 3]))
+            node.op, node.attributes = "ReduceMean", {"keepdims": 0}
+            node.inputs, node.outputs = [node.inputs[0], axes], flatten.outputs
+            graph.nodes.remove(flatten)
+
+
+def _same_numbers(a: Value, b: Value) -> bool:
+    if a.quantization is None or b.quantization is None:
+        return a.quantization is b.quantization
+    return a.quantization.same_as(b.quantization)

@@ -42,6 +42,7 @@ def absorb_quantization(graph: Graph) -> None:
     _group(graph)
     _note_islands(graph)
     _remove_round_trips(graph)
+    _dequantize_constants(graph)
     graph.remove_dead()
 
 
@@ -143,16 +144,18 @@ def _group(graph: Graph) -> None:
         if not any(value is not None and not value.is_constant for value in integers):
             continue
         outputs = [users[output][0].output for output in node.outputs]
-        if _is_too_coarse(node, outputs[0]):
+        if _is_too_coarse(node, integers[0], outputs[0]):
             continue
         node.inputs, node.outputs = integers, outputs
     taken = {output for node in graph.nodes if node.op != "QuantizeLinear" for output in node.outputs}
     graph.nodes = [n for n in graph.nodes if n.op != "QuantizeLinear" or n.output not in taken]
 
 
-def _is_too_coarse(node: Node, output: Value) -> bool:
+def _is_too_coarse(node: Node, source: Value | None, output: Value) -> bool:
     """Whether the integer kernel computes in a scale of its own that is much coarser than the file's."""
     kernel = FIXED_OUTPUTS.get(node.op)
+    if node.op == "Resize" and source is not None:
+        kernel = source.quantization
     if kernel is None or output.quantization is None:
         return False
     return bool(kernel.scale[0] > LARGEST_COARSENING * output.quantization.scale[0])
@@ -213,3 +216,16 @@ def _remove_round_trips(graph: Graph) -> None:
         if _same_parameters(producer.data_input(), node.output):
             graph.nodes.remove(node)
             graph.replace(node.output, producer.data_input())
+
+
+def _dequantize_constants(graph: Graph) -> None:
+    """What stays float32 reads its constants as float32."""
+    made: dict[Value, Value] = {}
+    for node in graph.nodes:
+        if any(output.quantization is not None for output in node.outputs):
+            continue
+        for i, value in enumerate(node.inputs):
+            if value is not None and value.is_constant and value.quantization is not None:
+                if value not in made:
+                    made[value] = Value(value.name, value.shape, "float32", value.numbers())
+                node.inputs[i] = made[value]

@@ -189,7 +189,25 @@ class Reader:
             )  # fmt: skip
         except Exception as fault:  # onnx raises its own and pybind's exceptions, of no common class
             raise Unsupported(f"its shape cannot be inferred ({str(fault).strip()})") from None
-        return [_typed_value(name, inferred.get(name)) for name in proto.output if name]
+        outputs = [_typed_value(name, inferred.get(name)) for name in proto.output if name]
+        if node.attributes.get("ceil_mode"):
+            _drop_windows_beyond(node, outputs)
+        return outputs
+
+
+def _drop_windows_beyond(node: Node, outputs: list[Value]) -> None:
+    """With `ceil_mode`, a window that would begin in the padding after the image is none.
+
+    So PyTorch and onnxruntime have it; ONNX's own inference counts it before opset 19.
+    """
+    strides = node.attributes.get("strides", [1, 1])
+    pads = node.attributes.get("pads", [0, 0, 0, 0])
+    for value in outputs:
+        shape = list(value.shape)
+        for axis, (stride, before) in enumerate(zip(strides, pads, strict=False)):
+            if (shape[2 + axis] - 1) * stride >= node.data_input().shape[2 + axis] + before:
+                shape[2 + axis] -= 1
+        value.shape = tuple(shape)
 
 
 class Unsupported(Exception):  # noqa: N818  (a reason, gathered into one ConversionError)

@@ -42,7 +42,8 @@ def compare(
     """(the conversion, for each output its relative error, or its distances in steps where it is
     quantized).
     """
-    conversion = convert(model, batch=batch, **options)
+    checked = {"tflite-runtime": "tflite-runtime==2.14", "tflm": "tflm"}.get(runtime, "litert")
+    conversion = convert(model, batch=batch, runtime=checked, **options)
     batches = [random_inputs(model, 1000 + seed, batch) for seed in range(n)]
     wanted = run_onnx(model, batches)
     given = [

@@ -23,6 +23,7 @@ class Net:
         self.inputs: list[onnx.ValueInfoProto] = []
         self.outputs: list[onnx.ValueInfoProto] = []
         self._n = 0
+        self._shapes: dict[str, tuple[int, ...]] = {}
 
     def name(self) -> str:
         self._n += 1
@@ -49,6 +50,17 @@ class Net:
             helper.make_node(op, names, outputs, name=f"node_{outputs[0]}", domain=domain, **attributes)
         )
         return outputs[0] if n_outputs == 1 else outputs
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a value, as onnxruntime computes it."""
+        if name not in self._shapes:
+            output = onnx.ValueInfoProto(name=name)
+            output.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+            graph = helper.make_graph(self.nodes, "net", self.inputs, [output], self.initializers)
+            opsets = [helper.make_opsetid("", self.opset)]
+            model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+            self._shapes[name] = run_onnx(model, [random_inputs(model, 0)])[0][0].shape
+        return self._shapes[name]
 
     def conv(self, x: str, n_in: int, n_out: int, kernel: int, *, bias: bool = True, **attributes: Any) -> str:
         weights = self.weights(n_out, n_in // attributes.get("group", 1), kernel, kernel)
@@ -190,7 +202,8 @@ class QdqWriter:
         info = np.iinfo(self.activation)
         if parameters is None:
             low, high = min(limits[0], 0.0), max(limits[1], 0.0)
-            scale = np.float32(max(high - low, 1e-4) / (info.max - info.min))
+            # As onnxruntime's quantizer has it, a value that is always 0 gets scale 1.
+            scale = np.float32((high - low) / (info.max - info.min) if high - low > 1e-3 else 1)
             parameters = float(scale), int(np.clip(np.rint(info.min - low / scale), info.min, info.max))
         self.scales[name] = parameters
         pair = [

@@ -75,12 +75,16 @@ def relu(lower: Lowering, node: Node) -> None:
 
 
 def clip(lower: Lowering, node: Node) -> None:
-    """Clip: an activation operator where there is one for its limits, else MAXIMUM and MINIMUM."""
+    """Clip: an activation operator where there is one for its limits, else MAXIMUM and MINIMUM.
+
+    Integers are first brought to the scale of the result, which clips by itself at the ends of its range.
+    (The int8 RELU6 of TFLite Micro would not change the scale.)
+    """
     if any(node.input(i) is not None and node.constant(i) is None for i in (1, 2)):
         raise Unsupported("its limits are computed, not constant")
     source = lower.tensor(node.data_input())
     code, limits = fusable_activation(node), clip_limits(node)
-    if code is not None:
+    if code is not None and source.quantization is None:
         lower.emit(code, [source], lower.result(node.output, source.permutation, source.columns))
         return
     if source.quantization is not None:
@@ -88,7 +92,9 @@ def clip(lower: Lowering, node: Node) -> None:
             source, node.output.quantization, "its input and output have different scales"
         )
     steps = [
-        (code, limit) for code, limit in zip(("MAXIMUM", "MINIMUM"), limits, strict=True) if np.isfinite(limit)
+        (code, limit)
+        for code, limit in zip(("MAXIMUM", "MINIMUM"), limits, strict=True)
+        if np.isfinite(limit) and not _clips_by_itself(source, code, limit)
     ]
     if not steps:
         lower.rename(node.output, source, source.permutation)
@@ -98,6 +104,15 @@ def clip(lower: Lowering, node: Node) -> None:
         target = output if i == len(steps) - 1 else lower.temporary(source)
         lower.emit(code, [source, _scalar(lower, limit, source)], target)
         source = target
+
+
+def _clips_by_itself(tensor: Tensor, code: str, limit: float) -> bool:
+    """Whether the range of the integers ends where the limit is."""
+    if tensor.quantization is None:
+        return False
+    end = np.iinfo(tensor.dtype).min if code == "MAXIMUM" else np.iinfo(tensor.dtype).max
+    reached = int(tensor.quantization.quantize(np.full(1, limit), "int32")[0])
+    return reached <= end if code == "MAXIMUM" else reached >= end
 
 
 def _scalar(lower: Lowering, number: float, like: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ class Lowering:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.users = graph.consumers()
+        self.users, self.producers = graph.consumers(), graph.producers()
         self.model = Model()
         self.notes: list[str] = list(graph.notes)
         self.tensors: dict[Value, Tensor] = {}

@@ -198,6 +198,8 @@ def bias_tensor(lower: Lowering, bias: Value | None, data: Tensor, weights: Valu
     if bias is not None and bias.dtype == "int32" and _close(bias.quantization, scale):
         assert bias.data is not None
         return lower.constant(np.broadcast_to(bias.data.reshape(-1), (n_out,)), "int32", quantization)
+    if np.any(np.abs(numbers) > scale.astype(np.float64) * np.iinfo(np.int32).max):
+        lower.note(f"{lower.node.op} {lower.node.name}: its bias is too large for its scale and saturates")
     return lower.constant(quantization.quantize(numbers, "int32"), "int32", quantization)
 
 

@@ -49,9 +49,20 @@ def max_pool(lower: Lowering, node: Node) -> None:
     data = lower.tensor_in(node.data_input(), NHWC)
     if data.quantization is not None:
         data = lower.requantize(data, node.output.quantization, "its input and output have different scales")
-    data, padding = pad_for(lower, node, data, window, fill=_LOWEST)
+    fill = None if _is_never_negative(lower, node.data_input(), data) else _LOWEST
+    data, padding = pad_for(lower, node, data, window, fill)
     output = lower.result(node.output, NHWC)
     lower.emit("MAX_POOL_2D", [data], output, padding=padding, **_pool_options(node, window))
+
+
+def _is_never_negative(lower: Lowering, value: Value, data: Tensor) -> bool:
+    """Whether zero is as good as the lowest number to pad with: PAD is known to more delegates than PADV2."""
+    if data.quantization is not None:
+        return int(data.quantization.zero_point[0]) == np.iinfo(data.dtype).min
+    producer = lower.producers.get(value)
+    if producer is None:
+        return False
+    return producer.op in ("Relu", "Sigmoid") or producer.attributes.get("activation") in ("RELU", "RELU6")
 
 
 def average_pool(lower: Lowering, node: Node) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from edgecnn.export.tflite.graph import Node
+from edgecnn.export.tflite.lowering.activations import emit_then_requantize
 from edgecnn.export.tflite.lowering.context import NHWC, Lowering
 from edgecnn.export.tflite.reader import Unsupported
 
@@ -34,15 +35,16 @@ def resize(lower: Lowering, node: Node) -> None:
     if len(before) != 4 or before[:2] != after[:2]:
         raise Unsupported("only height and width can be resized")
     data = lower.tensor_in(node.data_input(), NHWC)
-    if data.quantization is not None:
-        data = lower.requantize(data, node.output.quantization, "its input and output have different scales")
     scales = _scales(node)
     for options in _TFLITE_MODES:
         pairs = [(before[axis], after[axis], scales[axis - 2]) for axis in (2, 3)]
         if all(_same_pixels(node, mode, options, *pair) for pair in pairs):
             code = "RESIZE_NEAREST_NEIGHBOR" if mode == "nearest" else "RESIZE_BILINEAR"
-            inputs = [data, lower.vector(after[2:])]
-            lower.emit(code, [*inputs], lower.result(node.output, NHWC), **options)
+            inputs, output = [data, lower.vector(after[2:])], lower.result(node.output, NHWC)
+            if data.quantization is None:
+                lower.emit(code, [*inputs], output, **options)
+            else:  # Requantized after: means of neighbours may lie in a narrower range than they do.
+                emit_then_requantize(lower, code, [*inputs], output, data.quantization, **options)
             return
     name = node.attributes.get("coordinate_transformation_mode", "half_pixel")
     raise Unsupported(f"{mode} with {name} from {before[2:]} to {after[2:]} takes other pixels than TFLite can")
