@@ -6,6 +6,7 @@ as it was built; `.stages`, the results of the stages, which may be deleted at a
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from edgecnn.recipe_file import LoadedRecipe
 from edgecnn.records import SCHEMA_VERSION, Artifact, Report
 
 REPORT = "report.json"
+LOCK = Path(stages.FOLDER) / "lock"
 RECIPE = "recipe.yaml"
 
 
@@ -39,42 +41,43 @@ def check(folder: Path, recipe: Recipe) -> None:
         )
     if not any(folder.iterdir()):
         return
-    if not (folder / stages.FOLDER).is_dir() and not (folder / REPORT).is_file():
+    built = _name_in_report(folder)
+    if built is None and not (folder / LOCK).is_file():
         raise UsageError(
             "the output folder holds something that is not a build",
             where=str(folder),
             fix="name an empty or a new folder with -o",
         )
-    if (folder / RECIPE).is_file():
-        name = recipe_file.load(folder / RECIPE).recipe.name
-        if name != recipe.name:
-            raise UsageError(
-                f"the output folder holds a build of the recipe {name!r}, not of {recipe.name!r}",
-                where=str(folder),
-                fix="name another folder with -o",
-            )
+    if built not in (None, recipe.name):
+        raise UsageError(
+            f"the output folder holds a build of the recipe {built!r}, not of {recipe.name!r}",
+            where=str(folder),
+            fix="name another folder with -o",
+        )
+
+
+def _name_in_report(folder: Path) -> str | None:
+    """The recipe's name in a report of any version of edgecnn; None where there is no report of ours."""
+    try:
+        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        if report.keys() >= {"schema_version", "recipe", "artifacts"}:
+            return str(report["recipe"]["name"])
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        pass
+    return None
 
 
 @contextmanager
-def claimed(folder: Path, loaded: LoadedRecipe, source: Path) -> Iterator[Path]:
-    """`folder`, made and held for one build, with the recipe in it; `source` is the file that it was read from.
-
-    Raises UsageError where the folder may not be used.
+def claimed(folder: Path, recipe: Recipe) -> Iterator[Path]:
+    """`folder`, made and held for one build. Raises UsageError where it may not be used, EdgeCNNError where
+    it cannot be written.
     """
-    check(folder, loaded.recipe)
-    kept = folder / RECIPE
-    if kept.exists() and kept.samefile(source) and kept.read_text(encoding="utf-8") != loaded.text:
-        raise UsageError(
-            "with --set the build would write over the recipe that it was given",
-            where=str(source),
-            fix="copy the recipe out of the output folder, and build the copy",
-        )
+    check(folder, recipe)
+    lock = filelock.FileLock(folder / LOCK, timeout=0)
     try:
-        (folder / stages.FOLDER).mkdir(parents=True, exist_ok=True)
+        (folder / LOCK).parent.mkdir(parents=True, exist_ok=True)
         # Held by the open file: the system lets go of it when the process ends, however it ends.
-        with filelock.FileLock(folder / stages.FOLDER / "lock", timeout=0):
-            files.write_text(kept, loaded.text)
-            yield folder
+        lock.acquire()
     except filelock.Timeout as fault:
         raise UsageError(
             "another build is writing to this folder",
@@ -85,56 +88,90 @@ def claimed(folder: Path, loaded: LoadedRecipe, source: Path) -> Iterator[Path]:
         raise EdgeCNNError(
             f"the output folder cannot be written: {fault.strerror}", where=str(fault.filename or folder)
         ) from fault
+    try:
+        yield folder
+    finally:
+        lock.release()
 
 
-def publish(folder: Path, exported: Path) -> None:
-    """Puts the exported files under their final names; those of the build before that are no more go."""
-    wanted = {path.name for path in exported.iterdir() if path.name != stages.DONE}
+def check_source(folder: Path, loaded: LoadedRecipe, source: Path) -> None:
+    """Raises UsageError where the build would write over `source`, the recipe that it was given."""
+    kept = folder / RECIPE
+    if kept.exists() and kept.samefile(source) and kept.read_text(encoding="utf-8") != loaded.text:
+        raise UsageError(
+            "with --set the build would write over the recipe that it was given",
+            where=str(source),
+            fix="copy the recipe out of the output folder, and build the copy",
+        )
+
+
+def publish(folder: Path, exported: Path, report: Report, loaded: LoadedRecipe) -> None:
+    """Puts files, recipe and report under their final names; files of the build before that are no more go.
+
+    The report comes last: what it tells of is there.
+    """
+    wanted = _files_of(report)
+    before = _published_before(folder)
     for name in sorted(wanted):
         content = (exported / name).read_bytes()
         if not (folder / name).is_file() or (folder / name).read_bytes() != content:
             files.write_bytes(folder / name, content)
-    for name in _published_before(folder) - wanted:
+    for name in before - wanted:
         (folder / name).unlink(missing_ok=True)
+    files.write_text(folder / RECIPE, loaded.text)
+    files.write_text(folder / REPORT, report.model_dump_json() + "\n")
 
 
 def _published_before(folder: Path) -> set[str]:
     try:
-        artifacts = read_report(folder).artifacts
+        return _files_of(read_report(folder))
     except UsageError:
         return set()
-    models = [Path(artifact.file) for artifact in artifacts]
+
+
+def _files_of(report: Report) -> set[str]:
+    models = [Path(Path(artifact.file).name) for artifact in report.artifacts]
     return {path.name for model in models for path in (model, Manifest.path_for(model))}
-
-
-def write_report(folder: Path, report: Report) -> None:
-    files.write_text(folder / REPORT, report.model_dump_json(indent=None) + "\n")
 
 
 def read_report(folder: Path) -> Report:
     """The report of the build in `folder`. Raises UsageError where there is none that this edgecnn can read."""
     path = folder / REPORT
     try:
-        text = path.read_text(encoding="utf-8")
-        report = Report.model_validate_json(text)
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        version = raw["schema_version"] if isinstance(raw, dict) else None
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise UsageError(
+                f"the report has schema version {version}; this edgecnn reads up to {SCHEMA_VERSION}",
+                where=str(path),
+                fix="pip install -U edgecnn",
+            )
+        return Report.model_validate(raw)
     except OSError as fault:
         raise UsageError(
             f"no build is here: {fault.strerror}", where=str(path), fix="make one: edgecnn build RECIPE"
         ) from fault
     except pydantic.ValidationError as fault:
-        if f'"schema_version":{SCHEMA_VERSION}' not in text[:200]:
-            reason = "it was written by another version of edgecnn"
-        else:
-            reason = f"{fault.error_count()} fields are wrong, the first: {fault.errors()[0]['msg']}"
+        first = fault.errors()[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise UsageError(f"not a report of edgecnn: {reason}", where=str(path), fix="build again") from fault
+    except (ValueError, KeyError) as fault:
+        raise UsageError(f"not a report of edgecnn: {fault}", where=str(path), fix="build again") from fault
+
+
+def read_recipe(folder: Path, report: Report) -> Recipe:
+    """The recipe that `folder` was built from. Its budget may have been changed since, nothing else.
+
+    Raises UsageError for a recipe that would give other files than those that are there.
+    """
+    recipe = recipe_file.load(folder / RECIPE).recipe
+    if recipe.sha256 != report.recipe.get("sha256"):
         raise UsageError(
-            f"not a report that this edgecnn reads: {reason}", where=str(path), fix="build again"
-        ) from fault
-    return report
-
-
-def read_recipe(folder: Path) -> Recipe:
-    """The recipe that `folder` was built from."""
-    return recipe_file.load(folder / RECIPE).recipe
+            "the recipe beside the report is not the one that was built",
+            where=str(folder / RECIPE),
+            fix="build it: edgecnn build RECIPE",
+        )
+    return recipe
 
 
 def as_it_is(folder: Path, artifact: Artifact) -> Artifact:

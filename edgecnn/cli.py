@@ -35,16 +35,30 @@ class EdgeGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except EdgeCNNError as fault:
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except KeyboardInterrupt:
+            kept = ": what was finished stays, and the same command goes on from there"
+            click.echo(f"interrupted{kept if ctx.invoked_subcommand == 'build' else ''}", err=True)
+            ctx.exit(INTERRUPTED)
+        except Exception as fault:
             if ctx.meta.get("edgecnn.debug"):
                 raise
-            click.echo(f"{click.style('error', fg='red', bold=True)}: {fault}", err=True)
-            ctx.exit(fault.exit_code)
-        except KeyboardInterrupt:
-            click.echo(
-                "interrupted: what was finished stays, and the same command goes on from there", err=True
-            )
-            ctx.exit(INTERRUPTED)
+            text, exit_code = _told(fault)
+            click.echo(f"{click.style('error', fg='red', bold=True)}: {text}", err=True)
+            ctx.exit(exit_code)
+
+
+def _told(fault: Exception) -> tuple[str, int]:
+    """What the user is told of a fault, and the exit code."""
+    if isinstance(fault, EdgeCNNError):
+        return str(fault), fault.exit_code
+    if isinstance(fault, OSError):
+        where = f"{fault.filename}: " if fault.filename else ""
+        return f"{where}{fault.strerror or fault}", EdgeCNNError.exit_code
+    kind = f"{type(fault).__name__}: {fault}"
+    advice = "please report it, with what the same command prints with --debug"
+    return f"a fault of edgecnn itself: {kind}\n  fix: {advice}", EdgeCNNError.exit_code
 
 
 def _keep_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:

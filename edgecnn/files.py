@@ -13,7 +13,10 @@ from pathlib import Path
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path in the folder of `path`; renamed to `path` when the block ends well, else removed."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    except OSError as fault:  # told of the file that was asked for, not of the temporary one
+        raise OSError(fault.errno, fault.strerror, str(path)) from fault
     os.close(handle)
     temporary = Path(name)
     try:

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from edgecnn import build_folder, data, gate, recipe_file
 from edgecnn.errors import UsageError
+from edgecnn.ondevice.runtimes import RUNTIMES
 from edgecnn.progress import Progress, Silent
 from edgecnn.recipe import Recipe
 from edgecnn.records import Artifact, Measurement, ParityRecord, Report, StageFigures
 from edgecnn.report import remarks
 from edgecnn.stages import Planned, Stage, StageStore
-from edgecnn.steps.artifacts import export_stage, quantize_stage
+from edgecnn.steps.artifacts import export_stage
 from edgecnn.steps.measurements import (
     accuracy_records,
     benchmark_files,
     measure_stages,
     parity_records,
+    read_manifest,
     record_for,
     run_all,
     with_times,
 )
 from edgecnn.steps.networks import Workshop, network_stages
+from edgecnn.steps.quantization import quantize_stage
 from edgecnn.targets import TARGETS
+from edgecnn.targets.record import Environment
 
 
 def build(
@@ -44,19 +48,18 @@ def build(
     """
     loaded = recipe_file.load(Path(recipe_path), overrides)
     progress = progress or Silent()
-    with build_folder.claimed(
-        build_folder.path_for(loaded.recipe, output), loaded, Path(recipe_path)
-    ) as folder:
-        shop = Workshop(loaded.recipe, StageStore(folder), progress)
-        plan = _Plan(shop)
+    folder = build_folder.path_for(loaded.recipe, output)
+    build_folder.check_source(folder, loaded, Path(recipe_path))
+    with build_folder.claimed(folder, loaded.recipe):
+        plan = _Plan(Workshop(loaded.recipe, StageStore(folder), progress))
+        store = plan.shop.store
         if force:
-            shop.store.forget(plan.stages)
+            store.forget(plan.stages)
         for stage in plan.stages:
-            if not shop.store.run(stage):
+            if not store.run(stage):
                 progress.say(f"{stage.name}: unchanged")
-        build_folder.publish(folder, shop.store.folder(plan.export))
         report = plan.report()
-        build_folder.write_report(folder, report)
+        build_folder.publish(folder, store.folder(plan.export), report, loaded)
     return report
 
 
@@ -93,9 +96,13 @@ class _Plan:
         ]
 
     @property
+    def compression(self) -> tuple[Stage, ...]:
+        """The stages that make the network what it is."""
+        return (*self.networks, *((self.quantized,) if self.quantized else ()))
+
+    @property
     def stages(self) -> tuple[Stage, ...]:
-        made = (*self.networks, *((self.quantized,) if self.quantized else ()))
-        return (*made, self.export, *(stage for pair in self.measured for stage in pair))
+        return (*self.compression, self.export, *(stage for pair in self.measured for stage in pair))
 
     def report(self) -> Report:
         recipe, store = self.shop.recipe, self.shop.store
@@ -132,14 +139,14 @@ class _Plan:
         return artifact.model_copy(update={"measurements": tuple(measurements)})
 
     def _ledger(self) -> tuple[StageFigures, ...]:
-        rows = []
-        for stage in (*self.networks, *((self.quantized,) if self.quantized else ())):
-            record = self.shop.store.done(stage) or {}
-            figures = {name: record["facts"].get(name) for name in StageFigures.model_fields}
-            rows.append(
-                StageFigures.model_validate({**figures, "stage": stage.name, "seconds": record["seconds"]})
+        rows = self.shop.store.facts(self.export)["ledger"]
+        records = [self.shop.store.done(stage) or {} for stage in self.compression]
+        return tuple(
+            StageFigures(
+                **row, validation_accuracy=done["facts"]["validation_accuracy"], seconds=done["seconds"]
             )
-        return tuple(rows)
+            for row, done in zip(rows, records, strict=True)
+        )
 
 
 def _recipe_facts(recipe: Recipe) -> dict[str, Any]:
@@ -153,21 +160,40 @@ def validate(folder: Path, *, target_name: str = "host", progress: Progress | No
     Raises UsageError where `folder` holds no build, or one of its files is gone.
     """
     progress = progress or Silent()
-    built, recipe = build_folder.read_report(folder), build_folder.read_recipe(folder)
+    built = build_folder.read_report(folder)
+    recipe = build_folder.read_recipe(folder, built)
     target = TARGETS[target_name]()
     environment = target.probe()
     test = data.load(recipe.data.name).test
     found = [build_folder.as_it_is(folder, artifact) for artifact in built.artifacts]
     outputs = run_all(folder, found, test, target, environment, progress)
     measured = accuracy_records(found, outputs, test, environment)
-    artifacts = tuple(_with_old_times(artifact, measured[artifact.key]) for artifact in found)
+    same_machine = _is_same_machine(built.environment, environment)
+    artifacts = tuple(
+        _with_old_times(artifact, measured[artifact.key]) if same_machine
+        else artifact.model_copy(update={"measurements": tuple(measured[artifact.key])})
+        for artifact in found
+    )  # fmt: skip
+    altered = [now.file for now, then in zip(found, built.artifacts, strict=True) if now.sha256 != then.sha256]
     return built.model_copy(
         update={
-            "environment": asdict(environment),
+            "environment": built.environment if same_machine else asdict(environment),
             "artifacts": artifacts,
             "parity": tuple(parity_records(folder, found, outputs, test, target)),
             "verdicts": gate.judge(recipe.budget, artifacts),
+            "notes": (
+                *(f"{file} is not the file that was built: its sha256 is another" for file in altered),
+                *remarks.on_speed(artifacts),
+            ),
         }
+    )
+
+
+def _is_same_machine(then: Mapping[str, Any], now: Environment) -> bool:
+    """Whether times measured `then` are times of the machine as it is `now`."""
+    facts = asdict(now)
+    return all(
+        then.get(name) == facts[name] for name in ("target", "cpu_model", "kernel", "python", "runtimes")
     )
 
 
@@ -193,6 +219,8 @@ def benchmark(
     Raises UsageError for a path that is no model file, and where no runtime is left.
     """
     target = TARGETS[target_name]()
+    for name in runtimes:
+        _check_runtime(name)
     for path in paths:
         _check_model_file(path)
         fitting = target.runtimes_for(path.suffix.lstrip(".").lower())
@@ -222,8 +250,19 @@ def predict(
     Each is {"picture", "guesses": [{"class_index", "class_name", "probability"}]}, the best first.
     """
     _check_model_file(model)
+    read_manifest(model)
+    if runtime is not None:
+        _check_runtime(runtime)
+    for picture in pictures:
+        if not picture.exists():
+            raise UsageError("there is no such picture", where=str(picture))
     predictions = TARGETS["host"]().predict(model, pictures, runtime=runtime, top_k=top_k)
     return [asdict(prediction) for prediction in predictions]
+
+
+def _check_runtime(name: str) -> None:
+    if name not in RUNTIMES:
+        raise UsageError(f"there is no runtime {name!r}", fix=f"use one of: {', '.join(RUNTIMES)}")
 
 
 def _check_model_file(path: Path) -> None:

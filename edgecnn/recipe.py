@@ -31,6 +31,7 @@ Schedule = Literal["one_cycle", "cosine"]
 QuantizationEngine = Literal["neural-compressor", "onnxruntime"]
 Format = Literal["onnx", "tflite"]
 TARGET_NAMES = ("host",)
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 
 class Spec(BaseModel):
@@ -71,6 +72,11 @@ def check_widths(model: str, widths: tuple[int, ...] | None) -> None:
         )
 
 
+def target_widths(start: dict[str, int], ratio: float) -> dict[str, int]:
+    """The widths left when `ratio` of every layer's channels go; at least one channel stays."""
+    return {layer: max(1, round(width * (1 - ratio))) for layer, width in start.items()}
+
+
 class TrainSpec(Spec):
     """How the dense network is trained, from random weights."""
 
@@ -94,7 +100,7 @@ class PruneSpec(Spec):
     )
     criterion: Criterion = Field("taylor", description="what makes a channel important")
     steps: int = Field(1, ge=1, le=100, description="rounds of pruning")
-    finetune_epochs: int = Field(1, ge=0, le=1000, description="training between two rounds")
+    finetune_epochs: int = Field(1, ge=0, le=1000, description="training after each round")
 
     @model_validator(mode="after")
     def _ratio_or_widths(self) -> PruneSpec:
@@ -118,7 +124,7 @@ class FinetuneSpec(Spec):
 class QuantizeSpec(Spec):
     """int8 static post-training quantization to QDQ ONNX."""
 
-    calibration_images: int = Field(300, ge=1, le=60_000, description="training images that set the ranges")
+    calibration_images: int = Field(300, ge=1, le=50_000, description="training images that set the ranges")
     engine: QuantizationEngine = "neural-compressor"
     dense_weights: Literal["per_tensor", "per_channel"] = Field(
         "per_tensor", description="scales of Gemm / MatMul weights; per_channel costs bytes"
@@ -192,8 +198,8 @@ class Budget(Spec):
 class Recipe(Spec):
     """Everything that decides what a build gives."""
 
-    version: Literal[1]
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="names the files")
+    version: int = Field(ge=1, le=1)
+    name: str = Field(pattern=NAME_PATTERN, description="names the files")
     seed: int = Field(0, ge=0, le=2**31 - 1)
     data: Annotated[DataSpec, _named(DATASETS, {})]
     model: Annotated[ModelSpec, _named(MODELS, _WIDTHS)]
@@ -208,6 +214,9 @@ class Recipe(Spec):
         kinds = [type(step) for step in self.compress]
         if QuantizeStep in kinds[:-1]:
             raise ValueError("compress: quantize must be the last step, and stand there once")
+        for key, values in (("export", self.export), ("targets", self.targets)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{key}: a name stands there twice")
         return self
 
     @property

@@ -16,7 +16,7 @@ from edgecnn import yaml_source
 from edgecnn.data import DATASETS
 from edgecnn.errors import RecipeError
 from edgecnn.models import MODELS
-from edgecnn.recipe import STEPS, TARGET_NAMES, Budget, PruneStep, Recipe, Spec, check_widths
+from edgecnn.recipe import STEPS, TARGET_NAMES, Budget, PruneStep, Recipe, Spec, check_widths, target_widths
 from edgecnn.yaml_source import KeyPath, YamlSource
 
 
@@ -66,16 +66,30 @@ def _apply(override: str, source: YamlSource) -> None:
         raise RecipeError("expected KEY=VALUE", where=where, fix="for example: --set train.epochs=3")
     if not isinstance(source.data, dict):
         return  # not a recipe: told in a moment
-    *parents, last = key.strip().split(".")
     node: Any = source.data
     path: KeyPath = ()
-    for parent in parents:
-        index = _index(node, parent, where)
+    parts = key.strip().split(".")
+    while True:
+        part, parts = _next_part(node, parts)
+        index = _index(node, part, where)
+        path = (*path, index)
+        if not parts:
+            break
+        if isinstance(node, dict) and index not in node:
+            source.origins[path] = where
         node[index] = _opened(node[index] if isinstance(node, list) else node.get(index))
-        path, node = (*path, index), node[index]
-    index = _index(node, last, where)
+        node = node[index]
     node[index] = yaml_source.parse(value, where).data
-    source.origins[(*path, index)] = where
+    source.origins[path] = where
+
+
+def _next_part(node: Any, parts: list[str]) -> tuple[str, list[str]]:
+    """The next key of a dotted path, and the rest of it; a key of `node` may hold dots itself: int8.tflite."""
+    for length in range(len(parts), 1, -1):
+        joined = ".".join(parts[:length])
+        if isinstance(node, dict) and joined in node:
+            return joined, parts[length:]
+    return parts[0], parts[1:]
 
 
 def _index(node: Any, part: str, where: str) -> Any:
@@ -84,7 +98,7 @@ def _index(node: Any, part: str, where: str) -> Any:
         return part
     if not isinstance(node, list):
         raise RecipeError(f"there is nothing to set below {node!r}", where=where)
-    if not part.isdigit() or int(part) >= len(node):
+    if not (part.isascii() and part.isdecimal()) or int(part) >= len(node):
         raise RecipeError(f"the list has {len(node)} items, numbered from 0; not {part!r}", where=where)
     return int(part)
 
@@ -112,7 +126,7 @@ def _validated(source: YamlSource) -> Recipe:
     try:
         recipe = Recipe.model_validate_json(json.dumps(plain))
     except pydantic.ValidationError as faults:
-        raise RecipeError("\n".join(_told(fault, source) for fault in faults.errors())) from faults
+        raise RecipeError("\n".join(_told(fault, source) for fault in _innermost(faults.errors()))) from faults
     _check_names(recipe, source)
     return recipe
 
@@ -132,6 +146,8 @@ def _normalized(data: dict[str, Any], source: YamlSource) -> dict[str, Any]:
 
 def _named(value: Any, path: KeyPath, registry: dict[str, Any], source: YamlSource) -> dict[str, Any]:
     name, parameters = _single(value, path, registry, source)
+    if "name" in parameters:
+        raise RecipeError("unknown key", where=source.where((*path, name, "name")))
     return {"name": name, **parameters}
 
 
@@ -164,6 +180,18 @@ def _single(
     return name, parameters
 
 
+def _innermost(faults: list[Any]) -> list[Any]:
+    """`faults` without those that follow from one further in: a list of one wrong item is not empty."""
+    places = [fault["loc"] for fault in faults]
+    return [
+        fault
+        for fault in faults
+        if not any(
+            len(place) > len(fault["loc"]) and place[: len(fault["loc"])] == fault["loc"] for place in places
+        )
+    ]
+
+
 def _nearest(name: str, known: Any) -> str:
     near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
     return f" (did you mean {near[0]!r}?)" if near else ""
@@ -175,7 +203,7 @@ def _told(fault: Any, source: YamlSource) -> str:
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
         known = _keys_at(loc[:-1])
-        message = f"unknown key{_nearest(loc[-1], known)}; known keys: {', '.join(known)}"
+        message = f"unknown key{_nearest(loc[-1], known)}; known keys: {', '.join(known) or 'none'}"
     elif fault["type"] == "literal_error":
         known = re.findall(r"'([^']*)'", fault["ctx"]["expected"]) or [fault["ctx"]["expected"]]
         message = f"{fault['input']!r} is not one of {', '.join(known)}{_nearest(fault['input'], known)}"
@@ -223,13 +251,14 @@ def _keys_at(loc: tuple[str | int, ...]) -> list[str]:
 
 def _check_names(recipe: Recipe, source: YamlSource) -> None:
     """What only the whole recipe can judge: targets, widths to prune to, artifacts that a budget is for."""
-    for index, step in enumerate(recipe.compress):
-        if isinstance(step, PruneStep):
-            try:
-                check_widths(recipe.model.name, step.prune.widths)
-            except ValueError as fault:
-                where = source.where(("compress", index, "prune", "widths"))
-                raise RecipeError(str(fault), where=where) from fault
+    _check_widths(recipe, source)
+    wanted, given = MODELS[recipe.model.name].input_size, DATASETS[recipe.data.name].preprocessing
+    if wanted != (given.height, given.width):
+        raise RecipeError(
+            f"{recipe.model.name} takes pictures of {wanted[0]} x {wanted[1]}; those of {recipe.data.name} are "
+            f"{given.height} x {given.width}",
+            where=source.where(("model",)),
+        )
     for index, target in enumerate(recipe.targets):
         if target not in TARGET_NAMES:
             raise RecipeError(
@@ -243,3 +272,27 @@ def _check_names(recipe: Recipe, source: YamlSource) -> None:
                 f"it writes: {', '.join(recipe.artifact_keys)}",
                 where=source.where(("budget", key)),
             )
+
+
+def _check_widths(recipe: Recipe, source: YamlSource) -> None:
+    """Every prune step has a width for each layer, and none grows: known before anything is trained."""
+    widths = recipe.model.layer_widths
+    for index, step in enumerate(recipe.compress):
+        if not isinstance(step, PruneStep):
+            continue
+        if step.prune.widths is None:
+            widths = target_widths(widths, step.prune.ratio or 0)
+            continue
+        where = source.where(("compress", index, "prune", "widths"))
+        try:
+            check_widths(recipe.model.name, step.prune.widths)
+        except ValueError as fault:
+            raise RecipeError(str(fault), where=where) from fault
+        for (layer, now), kept in zip(widths.items(), step.prune.widths, strict=True):
+            if kept > now:
+                raise RecipeError(
+                    f"pruning cannot widen {layer} from {now} to {kept} channels",
+                    where=where,
+                    fix=f"give at most {now}",
+                )
+        widths = dict(zip(widths, step.prune.widths, strict=True))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from edgecnn import files
+from edgecnn import files, yaml_source
 from edgecnn.errors import UsageError
+from edgecnn.recipe import NAME_PATTERN
+
+NAME = re.compile(NAME_PATTERN)
 
 TEMPLATE = """\
 # An edgecnn recipe: everything that decides what a build gives.
@@ -28,14 +32,14 @@ train:
   weight_decay: 0.01
   label_smoothing: 0.0
   augment: [shift, rotate, scale]   # flip as well, where a mirrored picture is still the same class
-  threads: 2                  # another number of threads gives other bits
+  threads: 1                  # of the CPU; another number gives other bits. Large networks gain from more
 
 compress:                     # in this order; leave out what you do not want
   - prune:
       ratio: 0.5              # share of channels removed from every layer; or widths: [6, 13, 20, 16]
       criterion: taylor       # or magnitude, random
       steps: 2                # rounds of pruning
-      finetune_epochs: 1      # training between the rounds
+      finetune_epochs: 1      # training after each round
   - finetune:
       epochs: 4
       learning_rate: 2e-3
@@ -60,5 +64,15 @@ def write(path: Path) -> None:
         raise UsageError("the file exists", where=str(path), fix="name another, or move it away")
     if not path.parent.is_dir():
         raise UsageError("there is no such folder", where=str(path.parent), fix="make it first")
-    name = path.stem if path.stem.replace("_", "a").replace("-", "a").isalnum() else "my_model"
-    files.write_text(path, TEMPLATE.format(name=name, file=path))
+    files.write_text(path, TEMPLATE.format(name=_name_for(path), file=path))
+
+
+def _name_for(path: Path) -> str:
+    """The file's own name where a recipe may have it, and YAML takes it for text (2024 and yes are not)."""
+    name = path.stem
+    is_text = (
+        isinstance(yaml_source.parse(f"name: {name}", "name").data.get("name"), str)
+        if NAME.match(name)
+        else False
+    )
+    return name if is_text else "my_model"

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 
 Status = Literal["pass", "fail", "missing", "inconclusive", "refused"]
 
@@ -33,6 +33,14 @@ class ClassFigures(Record):
     recall: float | None
     f1: float | None
     n_images: int
+
+
+class Doubt(Record):
+    """What can be said against a latency figure: its kind, what was seen, and what to do about it."""
+
+    kind: str
+    text: str
+    advice: str
 
 
 class Measurement(Record):
@@ -62,7 +70,7 @@ class Measurement(Record):
     agreement: float | None = Field(None, description="equal top-1 with the float model of the same weights")
     per_class: tuple[ClassFigures, ...]
     confusion: tuple[tuple[int, ...], ...]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Doubt, ...] = ()
     samples_ms: tuple[float, ...] = ()
 
 
@@ -121,7 +129,7 @@ class Verdict(Record):
 class Report(Record):
     """Everything that a build found out."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Literal[1] = SCHEMA_VERSION
     recipe: dict[str, Any]
     environment: dict[str, Any]
     artifacts: tuple[Artifact, ...]

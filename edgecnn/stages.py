@@ -20,6 +20,8 @@ from typing import Any
 from edgecnn import files
 
 DONE = "done.json"
+# Seconds that interrupted runs of a stage have taken so far.
+SPENT = "spent.json"
 FOLDER = ".stages"
 
 
@@ -70,8 +72,14 @@ class StageStore:
         return self.root / stage.name / stage.key
 
     def done(self, stage: Stage) -> dict[str, Any] | None:
-        """The record of a finished stage: its `facts`, `inputs`, `seconds`; None where it is not finished."""
-        return _read_json(self.folder(stage) / DONE)
+        """The record of a finished stage: its `facts`, `inputs`, `files`, `seconds`.
+
+        None where it is not finished, or one of the files that it left is gone or another.
+        """
+        record = _read_json(self.folder(stage) / DONE)
+        if record is None or not record.keys() >= {"facts", "inputs", "files", "seconds", "finished"}:
+            return None
+        return record if record["files"] == _hashes(self.folder(stage)) else None
 
     def facts(self, stage: Stage) -> dict[str, Any]:
         record = self.done(stage)
@@ -89,11 +97,18 @@ class StageStore:
             return False
         folder = self.folder(stage)
         folder.mkdir(parents=True, exist_ok=True)
-        started = time.monotonic()
-        facts = stage.work(folder)
+        (folder / DONE).unlink(missing_ok=True)
+        started = time.monotonic() - (_read_json(folder / SPENT) or {}).get("seconds", 0.0)
+        try:
+            facts = stage.work(folder)
+        except BaseException:
+            files.write_text(folder / SPENT, json.dumps({"seconds": time.monotonic() - started}))
+            raise
+        (folder / SPENT).unlink(missing_ok=True)
         record = {
             "facts": facts,
             "inputs": stage.recorded_inputs,
+            "files": _hashes(folder),
             "seconds": round(time.monotonic() - started, 2),
             "finished": time.time(),
         }
@@ -119,7 +134,10 @@ class StageStore:
 
     def _why(self, stage: Stage, planned: dict[str, Planned]) -> str:
         earlier = max(self._earlier(stage.name), key=lambda record: record["finished"], default=None)
-        started = "it was interrupted" if self.folder(stage).is_dir() else ""
+        started = ""
+        if self.folder(stage).is_dir():
+            damaged = (self.folder(stage) / DONE).exists()
+            started = "a file of its result is gone or changed" if damaged else "it was interrupted"
         if earlier is None:
             return started or "it has not run yet"
         old, new = earlier["inputs"], stage.recorded_inputs
@@ -133,7 +151,7 @@ class StageStore:
     def _earlier(self, name: str) -> Iterator[dict[str, Any]]:
         for path in sorted((self.root / name).glob(f"*/{DONE}")):
             record = _read_json(path)
-            if record is not None:
+            if record is not None and "inputs" in record and "finished" in record:
                 yield record
 
 
@@ -145,10 +163,19 @@ def _told(change: str) -> str:
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+    return found if isinstance(found, dict) else None
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """sha256 by name of the files that a stage left in its folder."""
+    return {
+        path.name: files.sha256_of(path)
+        for path in sorted(folder.iterdir() if folder.is_dir() else ())
+        if path.is_file() and path.name not in (DONE, SPENT) and not path.name.endswith(".tmp")
+    }
 
 
 def _flat(inputs: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -164,7 +191,7 @@ def _flat(inputs: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 @cache
 def source_sha256(module: str) -> str:
-    """One hash for the Python source of a module, or of a package with all below it. Nothing is imported."""
+    """One hash for the Python source of a module, or of a package with all below it."""
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(module)

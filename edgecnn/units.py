@@ -6,6 +6,7 @@ kB = 1000 bytes, KiB = 1024 bytes.
 
 from __future__ import annotations
 
+import math
 import re
 
 _NUMBER = re.compile(r"\s*([+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*(\S*)\s*")
@@ -21,12 +22,14 @@ def _parse(text: object, units: dict[str, float], example: str) -> float:
     value = float(match[1]) * units[match[2]]
     if value < 0:
         raise ValueError("a limit cannot be negative")
+    if math.isinf(value):
+        raise ValueError("the number is too large")
     return value
 
 
 def parse_size(text: object) -> int:
     """Bytes of a text such as "20 kB" or "16 KiB". Raises ValueError for anything else."""
-    return int(_parse(text, {unit: float(factor) for unit, factor in _SIZES.items()}, "20 kB"))
+    return round(_parse(text, {unit: float(factor) for unit, factor in _SIZES.items()}, "20 kB"))
 
 
 def parse_points(text: object) -> float:

@@ -57,12 +57,14 @@ def parse(text: str, name: str) -> YamlSource:
     """Raises RecipeError, with the line, for a YAML fault, a key written twice, or an alias."""
     if len(text) > MAX_BYTES:
         raise RecipeError(f"a recipe of more than {MAX_BYTES:,} characters is not read", where=name)
-    loader = _Loader(text)
+    source = YamlSource(name, None)
     try:
+        loader = _Loader(text)
         root = loader.get_single_node()
-        source = YamlSource(name, None)
         if root is not None:
             source.data = _plain(loader, root, (), source, depth=0)
+    except RecursionError as fault:
+        raise RecipeError("nested too deeply", where=name) from fault
     except yaml.MarkedYAMLError as fault:
         mark = fault.problem_mark or fault.context_mark
         where = f"{name}:{mark.line + 1}" if mark else name
@@ -71,9 +73,7 @@ def parse(text: str, name: str) -> YamlSource:
             f"not valid YAML: {detail}", where=where, fix="check indentation, colons and quotes on that line"
         ) from fault
     except yaml.YAMLError as fault:
-        raise RecipeError(f"not valid YAML: {fault}", where=name) from fault
-    finally:
-        loader.dispose()
+        raise RecipeError(f"not valid YAML: {' '.join(str(fault).split())}", where=name) from fault
     return source
 
 
@@ -83,7 +83,7 @@ def _plain(loader: _Loader, node: yaml.Node, path: KeyPath, source: YamlSource, 
     if depth > 20:
         raise RecipeError("nested too deeply", where=source.where(path))
     if isinstance(node, yaml.ScalarNode):
-        return loader.construct_object(node)
+        return _scalar(loader, node, f"{source.name}:{line}")
     if id(node) in source.seen_nodes:  # an alias gives the same node again
         raise RecipeError("YAML aliases are not used in recipes", where=source.where(path), fix="write it out")
     source.seen_nodes.add(id(node))
@@ -102,3 +102,15 @@ def _plain(loader: _Loader, node: yaml.Node, path: KeyPath, source: YamlSource, 
         source.lines[child] = key_node.start_mark.line + 1
         found[key] = _plain(loader, value_node, child, source, depth + 1)
     return found
+
+
+def _scalar(loader: _Loader, node: yaml.ScalarNode, where: str) -> str | int | float | bool | None:
+    try:
+        value = loader.construct_object(node)
+    except (ValueError, KeyError, TypeError) as fault:  # an explicit tag that does not fit, a huge integer
+        raise RecipeError(
+            f"{node.value[:40]!r} is not a value of its type ({node.tag})", where=where
+        ) from fault
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    raise RecipeError(f"the tag {node.tag} is not used in recipes", where=where)

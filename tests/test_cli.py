@@ -88,7 +88,7 @@ def test_every_artifact_was_run_on_every_runtime_with_one_thread_and_all_cores(
     from edgecnn.ondevice.runtimes import available_runtimes
 
     _, report = built
-    threads = sorted({1, os.cpu_count() or 1})
+    threads = sorted({1, len(os.sched_getaffinity(0))})
     for artifact in report.artifacts:
         runs = [(m.runtime, m.num_threads) for m in artifact.measurements]
         assert runs == [(name, n) for name in available_runtimes(artifact.format) for n in threads]
@@ -188,19 +188,93 @@ def test_validate_measures_again(built: tuple[Path, Report]) -> None:
         assert [m.accuracy for m in artifact.measurements] == [m.accuracy for m in before.measurements]
 
 
-def test_validate_sees_a_changed_and_a_missing_file(built: tuple[Path, Report], tmp_path: Path) -> None:
-    folder = tmp_path / "copy"
-    shutil.copytree(built[0], folder, ignore=shutil.ignore_patterns(".stages"))
-    model = folder / "quick.int8.tflite"
+@pytest.fixture
+def copied(built: tuple[Path, Report], tmp_path: Path) -> Path:
+    """A copy of the build, to be damaged."""
+    folder = tmp_path / "copied build"
+    shutil.copytree(built[0], folder)
+    return folder
+
+
+def test_validate_says_that_a_file_is_another(copied: Path) -> None:
+    model = copied / "quick.fp32.tflite"  # no limit is on it, so only the note can tell
     content = bytearray(model.read_bytes())
-    model.unlink()
-    result = run("validate", folder)
-    assert result.exit_code == 2
-    assert f"{model}: the artifact is gone" in told(result)
-    content[len(content) // 2] ^= 0xFF
+    at = len(content) // 2
+    content[at : at + 2] = bytes(byte ^ 1 for byte in content[at : at + 2])
     model.write_bytes(content)
-    result = run("validate", folder)
-    assert result.exit_code != 0, "times of another file are not times of this one; the manifest disagrees"
+    result = run("validate", copied)
+    assert result.exit_code == 0
+    assert "quick.fp32.tflite is not the file that was built" in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("quick.int8.tflite", "the artifact is gone"),
+        ("quick.int8.tflite.json", "no manifest beside quick.int8.tflite"),
+        ("recipe.yaml", "there is no such recipe"),
+        ("report.json", "no build is here"),
+    ],
+)
+def test_validate_names_what_is_missing(copied: Path, name: str, expected: str) -> None:
+    (copied / name).unlink()
+    result = run("validate", copied)
+    assert result.exit_code == 2
+    assert expected in told(result)
+    assert str(copied) in told(result)
+
+
+def test_validate_refuses_a_recipe_that_was_changed_but_for_its_budget(copied: Path) -> None:
+    recipe = copied / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("22 kB", "1 kB"))
+    assert run("validate", copied).exit_code == 1
+    recipe.write_text(recipe.read_text().replace("epochs: 1", "epochs: 2", 1))
+    result = run("validate", copied)
+    assert result.exit_code == 2
+    assert "is not the one that was built" in told(result)
+
+
+def test_validate_does_not_take_times_of_another_machine(copied: Path) -> None:
+    path = copied / "report.json"
+    report = json.loads(path.read_text())
+    report["environment"]["cpu_model"] = "Cray-1"
+    path.write_text(json.dumps(report))
+    found = Report.model_validate_json(run("validate", copied, "--json").stdout)
+    assert all(m.latency_ms is None for artifact in found.artifacts for m in artifact.measurements)
+    assert {v.status for v in found.verdicts if v.metric in ("max_median_ms", "max_peak_rss_bytes")} == {
+        "missing"
+    }
+    assert found.environment["cpu_model"] != "Cray-1"
+
+
+def test_a_lost_or_changed_stage_result_is_made_again(copied: Path, short_timing: None) -> None:
+    (copied / "quick.int8.tflite").write_bytes(b"changed by hand")
+    (exported,) = copied.glob(".stages/export/*/quick.int8.tflite")
+    good = exported.read_bytes()
+    exported.write_bytes(good[:100])
+    (exported.parent / ".quick.int8.tflite.x.tmp").write_bytes(b"left by a kill")
+    result = run("build", copied.parent / "q.yaml", "-o", copied)
+    assert result.exit_code == 2, "no such recipe"
+    (copied.parent / "q.yaml").write_text(QUICK_RECIPE)
+    result = run("build", copied.parent / "q.yaml", "-o", copied)
+    assert result.exit_code == 0, result.output
+    assert "train: unchanged" in result.stderr
+    assert "export: unchanged" not in result.stderr
+    assert (copied / "quick.int8.tflite").read_bytes() == good
+    assert not list(copied.glob(".*.tmp"))
+
+
+def test_a_build_that_fails_leaves_the_one_before_as_it_was(
+    copied: Path, short_timing: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path.name: path.read_bytes() for path in copied.iterdir() if path.is_file()}
+    (copied.parent / "q.yaml").write_text(QUICK_RECIPE)
+    monkeypatch.setattr("edgecnn.steps.artifacts.WRITERS", {})  # the export stage breaks
+    override = ("--set", "compress.1.quantize.calibration_images=51")
+    result = run("build", copied.parent / "q.yaml", "-o", copied, *override)
+    assert result.exit_code == 3
+    assert "a fault of edgecnn itself: KeyError" in told(result)
+    assert {path.name: path.read_bytes() for path in copied.iterdir() if path.is_file()} == before
 
 
 @pytest.mark.parametrize("form", ["table", "markdown", "json"])
@@ -221,10 +295,42 @@ def test_report_of_what_is_no_build(tmp_path: Path) -> None:
     result = run("report", tmp_path)
     assert result.exit_code == 2
     assert "no build is here" in told(result)
-    (tmp_path / "report.json").write_text('{"schema_version": 99}')
-    result = run("report", tmp_path)
-    assert result.exit_code == 2
-    assert "another version of edgecnn" in told(result)
+    for content, expected in (
+        (b'{"schema_version": 99}', "schema version 99; this edgecnn reads up to 1"),
+        (b'{"schema_version": 1}', "not a report of edgecnn: recipe: Field required"),
+        (b"[]", "not a report of edgecnn"),
+        (b"{", "not a report of edgecnn"),
+        (b"\xff\xfe", "not a report of edgecnn"),
+    ):
+        (tmp_path / "report.json").write_bytes(content)
+        for command in ("report", "validate"):
+            result = run(command, tmp_path)
+            assert result.exit_code == 2
+            assert expected in told(result)
+            assert str(tmp_path / "report.json") in told(result)
+
+
+def test_a_report_without_artifacts_is_shown(tmp_path: Path) -> None:
+    empty = Report(recipe={}, environment={}, artifacts=(), stages=(), parity=(), verdicts=())
+    (tmp_path / "report.json").write_text(empty.model_dump_json())
+    for form in ("table", "markdown", "json"):
+        assert run("report", tmp_path, "--format", form).exit_code == 0
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_no_figure_is_cut_in_a_narrow_terminal(built: tuple[Path, Report], columns: int) -> None:
+    from rich.console import Console
+
+    from edgecnn.report import terminal
+
+    console = Console(width=columns, force_terminal=True, color_system=None, record=True)
+    with console.capture() as captured:
+        terminal.print_report(built[1], console)
+    assert "\u2026" not in captured.get()
+    with console.capture() as captured:
+        terminal.print_summary(built[1], console)
+    table = captured.get().split("int8 ONNX = TFLite")[0]
+    assert max(len(line.rstrip()) for line in table.splitlines()) <= 80, "the summary fits in 80 columns"
 
 
 def test_benchmark(built: tuple[Path, Report]) -> None:
@@ -252,6 +358,9 @@ def test_benchmark_of_what_it_cannot_run(tmp_path: Path, built: tuple[Path, Repo
     result = run("benchmark", built[0] / "quick.int8.tflite", "--runtime", "onnxruntime")
     assert result.exit_code == 2
     assert "use one of: litert" in told(result)
+    result = run("benchmark", built[0] / "quick.int8.tflite", "--runtime", "litert", "--runtime", "onnxrt")
+    assert result.exit_code == 2
+    assert "there is no runtime 'onnxrt'" in told(result)
     (tmp_path / "bad.tflite").write_bytes(b"not a model at all, but long enough to be read")
     result = run("benchmark", tmp_path / "bad.tflite")
     assert result.exit_code == 3
@@ -278,8 +387,11 @@ def test_predict(built: tuple[Path, Report], tmp_path: Path) -> None:
 def test_predict_needs_pictures_and_a_manifest(built: tuple[Path, Report], tmp_path: Path) -> None:
     folder, _ = built
     result = run("predict", folder / "quick.int8.tflite", tmp_path / "none.png")
-    assert result.exit_code != 0
-    assert "no such picture" in told(result)
+    assert result.exit_code == 2
+    assert "there is no such picture" in told(result)
+    result = run("predict", folder / "quick.int8.tflite", folder, "--runtime", "litret")
+    assert result.exit_code == 2
+    assert "use one of: onnxruntime, litert" in told(result)
     alone = tmp_path / "alone.tflite"
     shutil.copy(folder / "quick.int8.tflite", alone)
     Image.new("L", (28, 28)).save(tmp_path / "a.png")
@@ -293,6 +405,9 @@ def test_init_writes_a_recipe_that_builds_and_never_overwrites(tmp_path: Path) -
     plan = run("build", path, "--dry-run", "-o", tmp_path / "out")
     assert plan.exit_code == 0
     assert "train" in plan.stdout
+    for name in ("2024", "yes", "1e3", "_x", "mod\u00e8le"):
+        assert run("init", tmp_path / f"{name}.yaml").exit_code == 0
+        assert run("build", tmp_path / f"{name}.yaml", "--dry-run", "-o", tmp_path / "o").exit_code == 0, name
     path.write_text("mine")
     result = run("init", path)
     assert (result.exit_code, path.read_text()) == (2, "mine")
@@ -301,6 +416,9 @@ def test_init_writes_a_recipe_that_builds_and_never_overwrites(tmp_path: Path) -
 
 def test_schema_prints_what_it_writes(tmp_path: Path) -> None:
     assert run("schema", "-o", tmp_path / "s.json").exit_code == 0
+    result = run("schema", "-o", tmp_path / "nowhere" / "s.json")
+    assert result.exit_code == 3
+    assert f"{tmp_path / 'nowhere' / 's.json'}: No such file or directory" in told(result)
     assert json.loads(run("schema").stdout) == json.loads((tmp_path / "s.json").read_text())
 
 
@@ -321,6 +439,9 @@ def test_an_output_folder_that_holds_something_else_is_refused(tmp_path: Path, r
     assert result.exit_code == 2
     assert "holds something that is not a build" in told(result)
     assert [path.name for path in folder.iterdir()] == ["holiday.jpg"]
+    (folder / "report.json").write_text('{"my": "jest report"}')
+    assert run("build", recipe_path, "-o", folder).exit_code == 2, "a report of something else"
+    assert (folder / "report.json").read_text() == '{"my": "jest report"}'
     result = run("build", recipe_path, "-o", folder / "holiday.jpg")
     assert "the output folder is a file" in told(result)
 

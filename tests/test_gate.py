@@ -86,6 +86,8 @@ def test_a_limit_without_its_figure_is_missing_and_not_green() -> None:
     for limit in ({"max_accuracy_drop": "1 pt"}, {"max_median": "1 ms"}, {"max_peak_rss": "1 MB"}):
         assert verdict(limit) == ("missing", None)
     assert verdict({"max_median": "1 ms"}, measurement(latency_ms=None)) == ("missing", None)
+    assert verdict({"max_median": "1 ms"}, measurement(), measurement(latency_ms=None)) == ("missing", None)
+    assert verdict({"max_peak_rss": "1 GB"[:-2] + "MB"}, measurement(peak_rss_bytes=None))[0] == "missing"
     (found,) = judge({"int8.onnx": Budget(max_size="1 kB")}, [artifact()])
     assert found.status == "missing"
 

@@ -75,6 +75,39 @@ def test_defaults_and_short_forms(recipe_path: Path) -> None:
         ("name: tiny", "", ": name: the key is missing"),
         ("name: tiny", "name: ../tiny", ":2: name: string should match pattern"),
         ("name: tiny", "name: tiny\ntargets: [hots]", ":3: targets.0: there is no target 'hots'"),
+        ("lenet5", "{lenet5: {name: lenet5_caffe}}", ":4: model.lenet5.name: unknown key"),
+        ("data: mnist", "data: {mnist: {name: foo}}", ":3: data.mnist.name: unknown key"),
+        ("data: mnist", "data: {mnist: {foo: 1}}", ":3: data.mnist.foo: unknown key; known keys: none"),
+        (
+            "- quantize: {calibration_images: 20}",
+            "- prune: {widths: [600, 8, 16, 16]}",
+            ":7: compress.0.prune.widths: pruning cannot widen conv1 from 6 to 600 channels",
+        ),
+        (
+            "- quantize: {calibration_images: 20}",
+            "- prune: {ratio: 0.5}\n  - prune: {widths: [4, 8, 16, 16]}",
+            ":8: compress.1.prune.widths: pruning cannot widen conv1 from 3 to 4 channels",
+        ),
+        ("name: tiny", "name: tiny\ntargets: [host, host]", "targets: a name stands there twice"),
+        (
+            "name: tiny",
+            "name: tiny\nexport: [onxx]",
+            ":3: export.0: 'onxx' is not one of onnx, tflite (did you",
+        ),
+        ("20 kB", "1e400 kB", ":9: budget.int8.tflite.max_size: the number is too large"),
+        ("version: 1", "version: true", ":1: version: input should be a valid integer, not true"),
+        ("version: 1", "version: 1.5", ":1: version: input should be a valid integer"),
+        ("version: 1", "version: !!int abc", ":1: 'abc' is not a value of its type"),
+        ("version: 1", "version: !!bool abc", ":1: 'abc' is not a value of its type"),
+        (
+            "version: 1",
+            "version: !!timestamp 2020-01-01",
+            ":1: the tag tag:yaml.org,2002:timestamp is not used",
+        ),
+        ("version: 1", "version: " + "9" * 5000, ":1: '9999"),
+        ("version: 1", "version: \x07", ": not valid YAML"),
+        ("version: 1", "version: " + "[" * 3000, "nested too deeply"),
+        ("version: 1", "version: " + "[" * 30 + "]" * 30, "nested too deeply"),
         ("version: 1", "version: 2", ":1: version: recipe version 2 is newer than this edgecnn"),
         ("version: 1", "version: [", ":3: not valid YAML: while parsing a flow sequence"),
         ("version: 1", "version: &a [1]\nx: *a", "YAML aliases are not used in recipes"),
@@ -90,6 +123,11 @@ def test_a_fault_is_told_with_its_place_and_its_mending(
     message = told(recipe_path)
     assert message.startswith(str(recipe_path))
     assert expected in message
+
+
+def test_a_fault_further_in_stands_alone(recipe_path: Path) -> None:
+    recipe_path.write_text(MINIMAL_RECIPE + "export: [onxx]\n")
+    assert len(told(recipe_path).splitlines()) == 1
 
 
 def test_every_fault_of_a_recipe_is_told_at_once(recipe_path: Path) -> None:
@@ -123,6 +161,8 @@ def test_set_lays_values_over_the_file(recipe_path: Path) -> None:
     assert loaded.recipe.model.widths == (4, 8, 16, 16)
     assert loaded.recipe.quantize is not None
     assert loaded.recipe.quantize.engine == "onnxruntime"
+    budget = recipe_file.load(recipe_path, ("budget.int8.tflite.max_size=10 kB",)).recipe.budget
+    assert budget["int8.tflite"].max_size_bytes == 10_000, "keys with dots can be set, too"
     recipe_path.write_text(loaded.text)
     assert recipe_file.load(recipe_path).recipe == loaded.recipe, "the text that is kept gives the same recipe"
 
@@ -133,6 +173,12 @@ def test_set_lays_values_over_the_file(recipe_path: Path) -> None:
         ("train.epochs", "--set train.epochs: expected KEY=VALUE"),
         ("train.epochs=x", '--set train.epochs=x: input should be a valid integer, not "x"'),
         ("train.epoch=1", "--set train.epoch=1: unknown key (did you mean 'epochs'?)"),
+        ("compress.².quantize=1", "the list has 1 items"),
+        ("seed=\x07", "--set seed=\x07: not valid YAML"),
+        (
+            "budget.int8.tflite.max_size=10",
+            "--set budget.int8.tflite.max_size=10: expected a number with its unit",
+        ),
         ("compress.3.quantize=1", "--set compress.3.quantize=1: the list has 1 items"),
         ("version.x=1", "--set version.x=1: there is nothing to set below 1"),
     ],

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
+import grimp
 import pytest
 
-from edgecnn import stages
+from edgecnn import pipeline, recipe_file, stages
+from edgecnn.progress import Silent
 from edgecnn.stages import Stage, StageStore
+from edgecnn.steps.networks import Workshop
 
 
 class Kitchen:
@@ -86,6 +90,42 @@ def test_a_damaged_record_means_that_the_stage_runs(tmp_path: Path) -> None:
     assert Kitchen(tmp_path).serve() == ["cook"]
 
 
+@pytest.mark.parametrize("damage", ["gone", "changed"])
+def test_a_result_whose_file_was_lost_is_made_again(tmp_path: Path, damage: str) -> None:
+    def work(folder: Path) -> dict[str, Any]:
+        (folder / "model").write_text("good")
+        return {}
+
+    store, stage = StageStore(tmp_path), Stage("s", {}, work)
+    assert store.run(stage)
+    model = store.folder(stage) / "model"
+    model.unlink() if damage == "gone" else model.write_text("bad")
+    (planned,) = store.plan((stage,))
+    assert planned.why == "a file of its result is gone or changed"
+    assert store.run(stage)
+    assert model.read_text() == "good"
+
+
+def test_the_seconds_of_interrupted_runs_count(tmp_path: Path) -> None:
+    attempts = []
+
+    def work(_: Path) -> dict[str, Any]:
+        time.sleep(0.1)
+        attempts.append(1)
+        if len(attempts) < 3:
+            raise KeyboardInterrupt
+        return {}
+
+    store, stage = StageStore(tmp_path), Stage("s", {}, work)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            store.run(stage)
+    store.run(stage)
+    record = store.done(stage)
+    assert record is not None
+    assert record["seconds"] >= 0.3
+
+
 def test_forgetting_makes_stages_run_again(tmp_path: Path) -> None:
     kitchen = Kitchen(tmp_path)
     kitchen.serve()
@@ -107,3 +147,38 @@ def test_the_source_of_a_stage_is_part_of_its_key(tmp_path: Path, monkeypatch: p
     assert key() == first
     (package / "inner.py").write_text("y = 1\n")
     assert key() != first
+
+
+def test_the_code_of_each_stage_of_a_build_is_part_of_its_key(recipe_path: Path, tmp_path: Path) -> None:
+    """What the modules of a stage import is in its `code`, or that of a stage it needs, or decides nothing."""
+    # Values from the recipe are inputs of their stage; errors, files and progress bars decide no result.
+    decides_nothing = ("errors", "files", "progress", "recipe", "stages", "units")
+    graph = grimp.build_graph("edgecnn", exclude_type_checking_imports=True)
+    loaded = recipe_file.load(recipe_path, ("compress=[{prune: {ratio: 0.5}}, finetune, quantize]",))
+    plan = pipeline._Plan(Workshop(loaded.recipe, StageStore(tmp_path), Silent()))
+    assert len(plan.stages) == 7
+    for stage in plan.stages:
+        covered = {*stage.code, *(module for needed in _all_needs(stage) for module in needed.code)}
+        covered |= {f"edgecnn.{name}" for name in decides_nothing}
+        missed = {one for one in _imported(graph, stage.code) if not _is_within(one, covered)}
+        assert not missed, f"{stage.name}: not in its code"
+
+
+def _all_needs(stage: Stage) -> list[Stage]:
+    return [one for needed in stage.needs for one in (needed, *_all_needs(needed))]
+
+
+def _is_within(module: str, covered: set[str]) -> bool:
+    """In one of `covered`, or a package above one, whose own source is empty."""
+    return any(module == one or module.startswith(f"{one}.") or one.startswith(f"{module}.") for one in covered)
+
+
+def _imported(graph: grimp.ImportGraph, modules: tuple[str, ...]) -> set[str]:
+    """Everything that is imported from `modules` on; not through the package itself, whose door is lazy."""
+    waiting = [m for name in modules for m in (name, *graph.find_descendants(name))]
+    found: set[str] = set()
+    while waiting:
+        for one in graph.find_modules_directly_imported_by(waiting.pop()) - found - {"edgecnn"}:
+            found.add(one)
+            waiting.append(one)
+    return found

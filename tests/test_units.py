@@ -13,6 +13,11 @@ def test_sizes_are_bytes_with_kb_of_1000(text: str, n_bytes: int) -> None:
     assert units.parse_size(text) == n_bytes
 
 
+@given(st.integers(1, 10**9))
+def test_a_size_in_kb_is_exact(n_bytes: int) -> None:
+    assert units.parse_size(f"{n_bytes / 1000:.3f} kB") == n_bytes
+
+
 def test_points_and_shares_are_fractions() -> None:
     assert units.parse_points("0.3 pt") == 0.003
     assert units.parse_share("99.2 %") == 0.992

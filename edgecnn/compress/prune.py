@@ -13,10 +13,9 @@ import torch_pruning
 from torch import nn
 from torch.nn import functional
 
-from edgecnn.errors import EdgeCNNError
-
-# Importance comes from this many batches of training images; more changed the choice of channels little.
-TAYLOR_BATCHES = 20
+# Importance comes from this many training images; more changed the choice of channels little.
+N_JUDGED_IMAGES = 5_120
+_JUDGED_AT_ONCE = 256
 
 
 def widths_at_step(start: dict[str, int], target: dict[str, int], step: int, n_steps: int) -> dict[str, int]:
@@ -25,11 +24,6 @@ def widths_at_step(start: dict[str, int], target: dict[str, int], step: int, n_s
         layer: max(target[layer], round(start[layer] * (target[layer] / start[layer]) ** (step / n_steps)))
         for layer in start
     }
-
-
-def target_widths(start: dict[str, int], ratio: float) -> dict[str, int]:
-    """The widths left when `ratio` of every layer's channels go; at least one channel stays."""
-    return {layer: max(1, round(width * (1 - ratio))) for layer, width in start.items()}
 
 
 def prune(
@@ -43,7 +37,7 @@ def prune(
     """Removes output channels of the layers named in `widths` until each has that many, in place.
 
     `criterion` is "magnitude" (norm of the weights), "taylor" (weight x gradient of the loss on float32
-    `images_nchw` [n, c, h, w] with `labels` [n]) or "random". Raises EdgeCNNError where a layer is to grow.
+    `images_nchw` [n, c, h, w] with `labels` [n]) or "random". Raises ValueError where a layer is to grow.
     Source of the Taylor criterion: P. Molchanov et al., "Importance estimation for neural network
     pruning", 2019.
     """
@@ -56,11 +50,7 @@ def prune(
         layer = layers[name]
         n_channels = int(layer.weight.shape[0])
         if width > n_channels:
-            raise EdgeCNNError(
-                f"pruning cannot widen {name} from {n_channels} to {width} channels",
-                where=f"compress.prune.widths: {name}",
-                fix=f"give at most {n_channels}",
-            )
+            raise ValueError(f"pruning cannot widen {name} from {n_channels} to {width} channels")
         if width == n_channels:
             continue
         remove = (
@@ -88,5 +78,5 @@ def _importance(criterion: str, seed: int) -> Callable[[object], torch.Tensor]:
 def _accumulate_gradients(model: nn.Module, images_nchw: torch.Tensor, labels: torch.Tensor) -> None:
     model.train()
     model.zero_grad(set_to_none=True)
-    for images, targets in zip(images_nchw.split(256), labels.split(256), strict=True):
+    for images, targets in zip(images_nchw.split(_JUDGED_AT_ONCE), labels.split(_JUDGED_AT_ONCE), strict=True):
         functional.cross_entropy(model(images), targets, reduction="sum").backward()

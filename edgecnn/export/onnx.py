@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
 import warnings
@@ -25,11 +26,10 @@ def export_onnx(model: nn.Module, input_shape: tuple[int, int, int]) -> onnx.Mod
     doc strings, with its batch left open.
     """
     example = torch.zeros(2, *input_shape)
-    training = model.training
-    model.eval()
+    exported_model = copy.deepcopy(model).cpu().eval()  # the caller's stays as and where it is
     with _quiet():
         program = torch.onnx.export(
-            model.cpu(),
+            exported_model,
             (example,),
             dynamo=True,
             opset_version=OPSET,
@@ -39,7 +39,6 @@ def export_onnx(model: nn.Module, input_shape: tuple[int, int, int]) -> onnx.Mod
             dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
             verbose=False,
         )
-    model.train(training)
     assert program is not None
     exported = program.model_proto
     strip(exported)

@@ -11,6 +11,7 @@ from edgecnn.report.remarks import shown_measurement
 from edgecnn.units import format_ms, format_points, format_share, format_size
 
 NONE = "-"
+TIMES = ("min", "median", "mean", "p90", "p99")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ def title(report: Report) -> str:
     shown = next((m for artifact in report.artifacts for m in artifact.measurements), None)
     environment = report.environment
     images = f"{shown.n_images:,} test images" if shown else "not measured"
-    return f"{report.recipe['name']} - {images} - {environment['target']} {environment['arch']}, 1 thread"
+    where = f"{environment.get('target', '?')} {environment.get('arch', '?')}"
+    return f"{report.recipe.get('name', '?')} - {images} - {where}, 1 thread"
 
 
 def _drop(measurement: Measurement) -> str:
@@ -58,10 +60,14 @@ def _drop(measurement: Measurement) -> str:
 def _latency(measurement: Measurement | None) -> str:
     if measurement is None or measurement.latency_ms is None:
         return NONE
-    median, unit = format_ms(measurement.latency_ms.median).split()
-    factor = 1000 if unit == "us" else 1
-    p90 = measurement.latency_ms.p90 * factor
-    return f"{median}/{p90:.0f} {unit}" if "." not in median else f"{median}/{p90:.1f} {unit}"
+    return times_text([measurement.latency_ms.median, measurement.latency_ms.p90])
+
+
+def times_text(times_ms: Sequence[float]) -> str:
+    """Times in the unit of the largest, which stands once: "16/24 us"."""
+    factor, unit = (1000, "us") if max(times_ms) < 1 else (1, "ms")
+    digits = 0 if min(times_ms) * factor >= 10 else 1
+    return "/".join(f"{ms * factor:.{digits}f}" for ms in times_ms) + f" {unit}"
 
 
 def status(key: str, verdicts: Iterable[Verdict]) -> str:
@@ -78,6 +84,7 @@ def runtimes(report: Report) -> Table:
             f"{m.runtime} {m.runtime_version}",
             str(m.num_threads),
             format_share(m.accuracy),
+            f"{m.mcnemar_p:.2g}" if artifact.variant == "final" else NONE,
             f"{m.macro_f1:.4f}",
             f"{m.agreement:.2%}" if m.agreement is not None else NONE,
             _latency(m),
@@ -89,16 +96,16 @@ def runtimes(report: Report) -> Table:
         for m in artifact.measurements
     ]
     header = (
-        "artifact", "runtime", "threads", "accuracy", "macro F1", "agreement", "median/p90", "load",
+        "artifact", "runtime", "threads", "accuracy", "p (drop)", "macro F1", "agreement", "median/p90", "load",
         "first run", "peak RSS",
     )  # fmt: skip
-    return Table("Each runtime", header, tuple(rows), frozenset(range(2, 10)))
+    return Table("Each runtime", header, tuple(rows), frozenset(range(2, 11)))
 
 
 def per_class(report: Report) -> Table:
     """Each class in the smallest file that leaves the build: what is missed, what is mistaken for it."""
-    artifact = min(report.artifacts, key=lambda one: one.size_bytes)
-    shown = shown_measurement(artifact)
+    artifact = min(report.artifacts, key=lambda one: one.size_bytes, default=None)
+    shown = shown_measurement(artifact) if artifact else None
     rows = [
         (
             figures.name,
@@ -111,7 +118,9 @@ def per_class(report: Report) -> Table:
         for index, figures in enumerate(shown.per_class if shown else ())
     ]
     header = ("class", "images", "recall", "precision", "F1", "most often taken for")
-    return Table(f"Each class, {artifact.key}", header, tuple(rows), frozenset(range(1, 5)))
+    return Table(
+        f"Each class, {artifact.key if artifact else NONE}", header, tuple(rows), frozenset(range(1, 5))
+    )
 
 
 def _most_taken_for(measurement: Measurement | None, index: int) -> str:
@@ -190,16 +199,26 @@ def remarks(report: Report) -> list[str]:
     if report.environment.get("target") == "host" and not report.environment.get("board_model"):
         lines.append("these are times of this machine, not of a board")
     lines += report.notes
-    doubts = [
-        (artifact.key, doubt)
+    lines += doubt_lines(
+        (artifact.key, doubt.model_dump())
         for artifact in report.artifacts
         if (shown := shown_measurement(artifact))
         for doubt in shown.warnings
-    ]
-    if doubts:
-        keys = ", ".join(dict.fromkeys(key for key, _ in doubts))
-        lines.append(f"timing is doubtful ({keys}): {doubts[0][1]}")
+    )
     return lines
+
+
+def doubt_lines(doubts: Iterable[tuple[str, Mapping[str, str]]]) -> list[str]:
+    """One line for each kind of doubt, with all that it is about; `doubts` are pairs of (about, doubt)."""
+    about: dict[str, list[str]] = {}
+    first: dict[str, Mapping[str, str]] = {}
+    for name, doubt in doubts:
+        about.setdefault(doubt["kind"], []).append(name)
+        first.setdefault(doubt["kind"], doubt)
+    return [
+        f"timing is doubtful ({', '.join(dict.fromkeys(about[kind]))}): {doubt['text']}; {doubt['advice']}"
+        for kind, doubt in first.items()
+    ]
 
 
 def _is_shown(record: ParityRecord, records: Sequence[ParityRecord]) -> bool:
@@ -239,24 +258,18 @@ def all_tables(report: Report) -> list[Table]:
 
 def benchmark(records: Sequence[Mapping[str, Any]]) -> Table:
     """The records of `edgecnn benchmark`."""
-    rows = []
-    for record in records:
-        latency = record["latency_ms"]
-        times = (format_ms(latency[name]) for name in ("min", "median", "mean", "p90", "p99"))
-        rows.append(
-            (
-                record["file"],
-                f"{record['runtime']} {record['runtime_version']}",
-                str(record["num_threads"]),
-                format_size(record["size_bytes"]),
-                *times,
-                format_ms(record["load_ms"]),
-                format_ms(record["first_run_ms"]),
-                format_size(record["peak_rss_bytes"]),
-            )
+    rows = tuple(
+        (
+            record["file"],
+            record["runtime"],
+            str(record["num_threads"]),
+            format_size(record["size_bytes"]),
+            times_text([record["latency_ms"][name] for name in TIMES]),
+            format_ms(record["load_ms"]),
+            format_ms(record["first_run_ms"]),
+            format_size(record["peak_rss_bytes"]),
         )
-    header = (
-        "file", "runtime", "threads", "size", "min", "median", "mean", "p90", "p99", "load", "first run",
-        "peak RSS",
-    )  # fmt: skip
-    return Table("Latency of one inference, batch 1", header, tuple(rows), frozenset(range(2, 12)))
+        for record in records
+    )
+    header = ("file", "runtime", "threads", "size", "/".join(TIMES), "load", "first run", "peak RSS")
+    return Table("One inference, batch 1", header, rows, frozenset(range(2, 8)))

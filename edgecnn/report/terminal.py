@@ -9,6 +9,7 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -33,7 +34,7 @@ STYLES = {
     "inconclusive": "yellow",
 }
 # Wide enough for the widest table where the output is no terminal (a log of CI).
-PLAIN_WIDTH = 140
+PLAIN_WIDTH = 150
 
 
 def make_console(*, stderr: bool = False) -> Console:
@@ -134,12 +135,24 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def print_table(table: Table, console: Console) -> None:
-    drawn = RichTable(box=box.SIMPLE_HEAD, title=escape(table.title), title_justify="left", title_style="bold")
+    drawn = RichTable(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+        title=escape(table.title),
+        title_justify="left",
+        title_style="bold",
+    )
     for column, name in enumerate(table.header):
         drawn.add_column(escape(name), justify="right" if column in table.right else "left", no_wrap=True)
     for row in table.rows:
         drawn.add_row(*_styled(row))
-    console.print(drawn)
+    # Wider than the terminal: the terminal wraps the lines. Figures are never cut.
+    needed = Measurement.get(console, console.options.update(max_width=1000), drawn).maximum
+    width = console.width
+    console.width = max(width, needed)
+    console.print(drawn, crop=False)
+    console.width = width
 
 
 def _styled(row: Iterable[str]) -> list[str]:
@@ -147,14 +160,15 @@ def _styled(row: Iterable[str]) -> list[str]:
 
 
 def print_benchmark(table: Table, records: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """The table of latencies, and every doubt once with the files that it is about."""
+    """The table of latencies, and every kind of doubt once with the files that it is about."""
     print_table(table, console)
-    doubts: dict[str, list[str]] = {}
-    for record in records:
-        for doubt in record["warnings"]:
-            doubts.setdefault(doubt, []).append(f"{record['file']} on {record['runtime']}")
-    for doubt, about in doubts.items():
-        console.print(f"  [yellow]{escape(', '.join(dict.fromkeys(about)))}: {escape(doubt)}[/]")
+    doubts = [
+        (f"{record['file']} on {record['runtime']}", doubt)
+        for record in records
+        for doubt in record["warnings"]
+    ]
+    for line in tables.doubt_lines(doubts):
+        console.print(f"  [yellow]{escape(line)}[/]")
 
 
 def print_predictions(predictions: Sequence[Mapping[str, Any]], console: Console) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 
 from edgecnn import metrics
 from edgecnn.data import Dataset
-from edgecnn.ondevice.manifest import Manifest
+from edgecnn.errors import UsageError
+from edgecnn.ondevice.manifest import DeviceError, Manifest
 from edgecnn.progress import Progress
 from edgecnn.records import Artifact, ClassFigures, Measurement, ParityRecord
 from edgecnn.stages import Stage
@@ -40,50 +41,76 @@ def measure_stages(
 ) -> tuple[Stage, Stage]:
     """The evaluate and benchmark stages for one target."""
     target = TARGETS[target_name]()
-    machine = {
+    inputs = {
         "target": target_name,
         "runtimes": environment.runtimes,
         "threads": list(thread_counts(environment)),
+        **machine_identity(environment),
     }
-
-    def artifacts_there() -> tuple[Path, list[Artifact]]:
-        records = shop.store.facts(export)["artifacts"]
-        return shop.store.folder(export), [Artifact.model_validate(record) for record in records]
+    timing = {"rounds": ROUNDS, "min_total_s": MIN_TOTAL_S}
 
     def evaluate(folder: Path) -> dict[str, Any]:
-        where, artifacts = artifacts_there()
-        outputs = run_all(where, artifacts, shop.splits.test, target, environment, shop.progress)
-        for (key, runtime, threads), logits in outputs.items():
-            np.save(folder / f"{key}.{runtime}.{threads}.npy", logits)
-        measured = accuracy_records(artifacts, outputs, shop.splits.test, environment)
-        return {
-            "measurements": {key: [m.model_dump(mode="json") for m in ms] for key, ms in measured.items()},
-            "parity": [
-                record.model_dump(mode="json")
-                for record in parity_records(where, artifacts, outputs, shop.splits.test, target)
-            ],
-        }
+        return _evaluate(shop, folder, *_exported(shop, export), target, environment)
 
-    def benchmark(folder: Path) -> dict[str, Any]:
-        where, artifacts = artifacts_there()
+    def benchmark(_: Path) -> dict[str, Any]:
+        where, artifacts = _exported(shop, export)
+        now = target.probe()
         paths = [where / artifact.file for artifact in artifacts]
-        records = benchmark_files(
-            paths, target, environment, shop.progress, rounds=ROUNDS, min_total_s=MIN_TOTAL_S
-        )
-        return {"records": records, "environment": asdict(environment)}
+        records = benchmark_files(paths, target, now, shop.progress, rounds=ROUNDS, min_total_s=MIN_TOTAL_S)
+        return {"records": records, "environment": asdict(now)}
 
-    code = ("edgecnn.ondevice", "edgecnn.targets", "edgecnn.metrics", "edgecnn.steps.measurements")
-    identity = {"cpu": environment.cpu_model, "kernel": environment.kernel, "python": environment.python}
-    return (
-        Stage(f"evaluate-{target_name}", machine, evaluate, (export,), code),
-        Stage(
-            f"benchmark-{target_name}",
-            {**machine, **identity, "rounds": ROUNDS, "min_total_s": MIN_TOTAL_S},
-            benchmark,
-            (export,),
-            code,
-        ),
+    code = (
+        "edgecnn.data",
+        "edgecnn.metrics",
+        "edgecnn.ondevice",
+        "edgecnn.records",
+        "edgecnn.steps.measurements",
+        "edgecnn.targets",
     )
+    return (
+        Stage(f"evaluate-{target_name}", inputs, evaluate, (export,), code),
+        Stage(f"benchmark-{target_name}", {**inputs, **timing}, benchmark, (export,), code),
+    )
+
+
+def machine_identity(environment: Environment) -> dict[str, Any]:
+    """What makes two machines, or one machine after an upgrade, another place to measure."""
+    return {"cpu": environment.cpu_model, "kernel": environment.kernel, "python": environment.python}
+
+
+def _exported(shop: Workshop, export: Stage) -> tuple[Path, list[Artifact]]:
+    """Where the export stage left its files, and what they are."""
+    records = shop.store.facts(export)["artifacts"]
+    return shop.store.folder(export), [Artifact.model_validate(record) for record in records]
+
+
+def _evaluate(
+    shop: Workshop,
+    folder: Path,
+    where: Path,
+    artifacts: list[Artifact],
+    target: HostTarget,
+    environment: Environment,
+) -> dict[str, Any]:
+    """Runs everything, leaves the raw outputs in `folder`, returns accuracy and parity as plain JSON."""
+    test = shop.splits.test
+    outputs = run_all(where, artifacts, test, target, environment, shop.progress)
+    for (key, runtime, threads), logits in outputs.items():
+        np.save(folder / f"{key}.{runtime}.{threads}.npy", logits)
+    measured = accuracy_records(artifacts, outputs, test, environment)
+    parity = parity_records(where, artifacts, outputs, test, target)
+    return {
+        "measurements": {key: [m.model_dump(mode="json") for m in ms] for key, ms in measured.items()},
+        "parity": [record.model_dump(mode="json") for record in parity],
+    }
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest beside the model file at `path`. Raises UsageError where there is none that can be read."""
+    try:
+        return Manifest.read_for(path)
+    except DeviceError as fault:
+        raise UsageError(fault.what, where=str(path), fix=fault.fix) from fault
 
 
 Outputs = dict[tuple[str, str, int], np.ndarray]
@@ -110,7 +137,7 @@ def run_all(
     for artifact, runtime, threads in runs:
         path = folder / artifact.file
         outputs[artifact.key, runtime, threads] = target.evaluate(
-            path, Manifest.read_for(path), test.images_nhwc, runtime, num_threads=threads
+            path, read_manifest(path), test.images_nhwc, runtime, num_threads=threads
         )
         progress.advance(1, f"{artifact.key} on {runtime}")
     progress.finish(f"{len(runs)} runs over {len(test):,} test images")
@@ -166,13 +193,13 @@ def parity_records(
     if "int8.onnx" not in by_key or "int8.tflite" not in by_key:
         return []
     onnx_path, tflite_path = (folder / by_key[key].file for key in ("int8.onnx", "int8.tflite"))
-    output = Manifest.read_for(tflite_path).outputs[0]
+    output = read_manifest(tflite_path).outputs[0]
     if output.scale is None or output.zero_point is None:
         return []
     records = []
     for reference, optimize in PARITY_REFERENCES:
         logits = target.evaluate(
-            onnx_path, Manifest.read_for(onnx_path), test.images_nhwc, "onnxruntime", optimize=optimize
+            onnx_path, read_manifest(onnx_path), test.images_nhwc, "onnxruntime", optimize=optimize
         )
         expected = metrics.integer_logits(logits, output.scale, output.zero_point)
         for (key, runtime, threads), raw in outputs.items():
@@ -230,7 +257,6 @@ def _plain(record: LatencyRecord) -> dict[str, Any]:
     rounds = plain.pop("rounds")
     plain["timed_every"] = max(one["timed_every"] for one in rounds)
     plain["latency_ms"].pop("max")
-    plain["warnings"] = [f"{warning.text}: {warning.advice}" for warning in record.warnings]
     return plain
 
 

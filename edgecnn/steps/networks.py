@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import importlib.metadata
 import importlib.util
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -15,7 +16,7 @@ from edgecnn import data, files
 from edgecnn.data import DATASETS, Splits
 from edgecnn.errors import MissingExtraError
 from edgecnn.progress import Progress
-from edgecnn.recipe import FinetuneStep, PruneStep, Recipe
+from edgecnn.recipe import FinetuneStep, PruneStep, Recipe, target_widths
 from edgecnn.stages import Stage, StageStore
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ TRAINING_PACKAGES = ("torch", "safetensors", "onnxscript", "torch_pruning")
 CODE = (
     "edgecnn.data",
     "edgecnn.models",
+    "edgecnn.ondevice.manifest",
     "edgecnn.training",
     "edgecnn.compress.prune",
     "edgecnn.export.onnx",
@@ -58,6 +60,10 @@ class Workshop:
         for package in TRAINING_PACKAGES:
             if importlib.util.find_spec(package) is None:
                 raise MissingExtraError(package, extra="train", needed_for="training")
+        # Before torch is loaded: its idle threads sleep instead of spinning. Spinning gains a third on a
+        # machine that does nothing else, and is 5 to 30 times slower on one that does (LeNet-5, 2 threads
+        # on 2 cores).
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from edgecnn.training.device import prepare
 
         return prepare(self.recipe.train.threads)
@@ -104,7 +110,8 @@ def _stage(
         "data": data.contents_sha256(recipe.data.name),
         "model": recipe.model.model_dump(mode="json"),
         "train": recipe.train.model_dump(mode="json"),
-        "torch": installed_version("torch"),
+        # They decide the bits of weights and graph.
+        **{tool: installed_version(tool) for tool in ("torch", "onnx", "onnxscript")},
     }
     return Stage(name, {**shared, **inputs}, work, needs, CODE)
 
@@ -122,7 +129,7 @@ def _prune_stage(shop: Workshop, step: PruneStep, position: int, source: Stage) 
     name = f"{position}-prune"
 
     def make(folder: Path) -> tuple[nn.Module, list[dict[str, Any]]]:
-        from edgecnn.compress.prune import TAYLOR_BATCHES, prune, target_widths, widths_at_step
+        from edgecnn.compress.prune import N_JUDGED_IMAGES, prune, widths_at_step
         from edgecnn.models import widths_of
 
         recipe = shop.recipe
@@ -132,8 +139,7 @@ def _prune_stage(shop: Workshop, step: PruneStep, position: int, source: Stage) 
             dict(zip(start, spec.widths, strict=True)) if spec.widths else target_widths(start, spec.ratio or 0)
         )
         train = shop.pictures["train"]
-        n_judged = TAYLOR_BATCHES * 256
-        judged, labels = train.normalized(train.images[:n_judged]), train.labels[:n_judged]
+        judged, labels = train.normalized(train.images[:N_JUDGED_IMAGES]), train.labels[:N_JUDGED_IMAGES]
         history: list[dict[str, Any]] = []
         for k in range(1, spec.steps + 1):
             prune(
@@ -152,7 +158,13 @@ def _prune_stage(shop: Workshop, step: PruneStep, position: int, source: Stage) 
                 history += _train(shop, model, settings, folder / f"checkpoint-{k}", title)
         return model, history
 
-    return _stage(shop, name, {"prune": spec.model_dump(mode="json")}, make, (source,))
+    return _stage(
+        shop,
+        name,
+        {"prune": spec.model_dump(mode="json"), "torch-pruning": installed_version("torch-pruning")},
+        make,
+        (source,),
+    )
 
 
 def _finetune_stage(shop: Workshop, step: FinetuneStep, position: int, source: Stage, dense: Stage) -> Stage:
@@ -230,41 +242,24 @@ def _finetune_settings(
 
 
 def _keep(shop: Workshop, folder: Path, model: nn.Module, history: list[dict[str, Any]]) -> dict[str, Any]:
-    """Leaves weights, widths and the float ONNX model in `folder`; returns the stage's row of the ledger."""
+    """Leaves weights and the float ONNX model in `folder`; returns widths, accuracy and history."""
     import onnx
 
-    from edgecnn.export import cost
     from edgecnn.export.onnx import export_onnx
-    from edgecnn.export.tflite import convert
     from edgecnn.models import widths_of
     from edgecnn.training.checkpoint import save_weights
     from edgecnn.training.loop import evaluate
 
     pre = DATASETS[shop.recipe.data.name].preprocessing
-    widths = widths_of(model, shop.recipe.model.name)
     save_weights(folder / WEIGHTS_FILE, model)
-    accuracy = evaluate(model, shop.pictures["validation"])
-    exported = export_onnx(model, (pre.channels, pre.height, pre.width))
     with files.replacing(folder / ONNX_FILE) as temporary:
-        onnx.save(exported, temporary)
+        onnx.save(export_onnx(model, (pre.channels, pre.height, pre.width)), temporary)
+    for checkpoints in folder.glob("checkpoint*"):
+        shutil.rmtree(checkpoints)
     return {
-        **asdict(cost.count(exported)),
-        **ledger_bytes(convert(exported).data),
-        "validation_accuracy": accuracy,
-        "widths": widths,
+        "widths": widths_of(model, shop.recipe.model.name),
+        "validation_accuracy": evaluate(model, shop.pictures["validation"]),
         "history": history,
-    }
-
-
-def ledger_bytes(tflite: bytes) -> dict[str, int]:
-    """What a network weighs as a .tflite file: its constants, the file, the file gzipped."""
-    from edgecnn.export import cost
-
-    return {
-        "weight_bytes": cost.tflite_weight_bytes(tflite),
-        "file_bytes": len(tflite),
-        # mtime=0: the same network gives the same figure.
-        "gzip_bytes": len(gzip.compress(tflite, mtime=0)),
     }
 
 

@@ -59,15 +59,19 @@ class Pictures:
         images_nchw = torch.from_numpy(split.images_nhwc.transpose(0, 3, 1, 2).copy())
         self.images = images_nchw.to(torch_device)
         self.labels = torch.from_numpy(split.labels).to(torch_device)
-        shape = (1, preprocessing.channels, 1, 1)
-        self._mean = torch.tensor(preprocessing.mean, device=torch_device).reshape(shape)
-        self._std = torch.tensor(preprocessing.std, device=torch_device).reshape(shape)
+        # (x / 255 - mean) / std as one subtraction and one product.
+        mean, std = (
+            torch.tensor(values, device=torch_device).reshape(1, -1, 1, 1) * 255
+            for values in (preprocessing.mean, preprocessing.std)
+        )
+        self._offset, self._factor = mean, 1 / std
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def normalized(self, images: torch.Tensor) -> torch.Tensor:
-        return (images.float() / 255 - self._mean) / self._std
+        """float32 [n, c, h, w] of uint8 images: what `ondevice.preprocess` gives, up to rounding."""
+        return images.float().sub_(self._offset).mul_(self._factor)
 
     def batches(
         self, batch_size: int, augmentations: tuple[str, ...], generator: torch.Generator

@@ -3,9 +3,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecnn.compress.prune import prune, target_widths, widths_at_step
-from edgecnn.errors import EdgeCNNError
+from edgecnn.compress.prune import prune, widths_at_step
 from edgecnn.models import build_model, widths_of
+from edgecnn.recipe import target_widths
 
 IMAGES, LABELS = torch.rand(64, 1, 28, 28), torch.randint(0, 10, (64,))
 
@@ -59,7 +59,7 @@ def test_pruning_is_repeatable() -> None:
 
 
 def test_a_layer_cannot_grow() -> None:
-    with pytest.raises(EdgeCNNError, match="pruning cannot widen conv1 from 6 to 8 channels"):
+    with pytest.raises(ValueError, match="pruning cannot widen conv1 from 6 to 8 channels"):
         pruned({"conv1": 8})
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from edgecnn.training.augment import AUGMENTATIONS, MAX_ROTATION_DEG, augment
+from edgecnn.training.augment import AUGMENTATIONS, MAX_ROTATION_DEG, augment, sampling_grid
 
 
 def picture_with_a_dot(x: int, y: int, size: int = 29) -> torch.Tensor:
@@ -62,3 +62,10 @@ def test_flip_mirrors_some_and_leaves_the_others() -> None:
     mirrored = [torch.allclose(a, b.flip(-1), atol=1e-5) for a, b in zip(flipped, images, strict=True)]
     assert all(s != m for s, m in zip(same, mirrored, strict=True))
     assert 5 < sum(mirrored) < 27
+
+
+def test_the_sampling_grid_is_that_of_torch() -> None:
+    theta = torch.rand(5, 2, 3, generator=generator()) - 0.5
+    for height, width in ((28, 28), (5, 9), (1, 4)):
+        expected = torch.nn.functional.affine_grid(theta, [5, 1, height, width], align_corners=False)
+        torch.testing.assert_close(sampling_grid(theta, height, width), expected, atol=1e-6, rtol=0)

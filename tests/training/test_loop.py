@@ -156,3 +156,13 @@ def test_a_network_is_its_own_perfect_teacher() -> None:
     images = TRAINING.normalized(TRAINING.images[:8])
     loss = distillation_loss(torch.tensor(0.0), model(images), images, Teacher(model, 3.0, 1.0))
     assert math.isclose(float(loss.detach()), 0.0, abs_tol=1e-6)
+
+
+def test_pictures_are_normalized_as_on_the_board() -> None:
+    from edgecnn.ondevice.manifest import TensorSpec
+    from edgecnn.ondevice.preprocess import model_input
+
+    images_nhwc = np.arange(28 * 28, dtype=np.int64).reshape(1, 28, 28, 1).astype(np.uint8)
+    expected = model_input(images_nhwc, PREPROCESSING, "NCHW", TensorSpec("", (), "float32"))
+    images = torch.from_numpy(images_nhwc.transpose(0, 3, 1, 2).copy())
+    np.testing.assert_allclose(TRAINING.normalized(images).numpy(), expected, atol=1e-6)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgecnn.errors import ConversionError, UsageError
+from edgecnn.errors import ConversionError, EdgeCNNError, UsageError
 from edgecnn.ondevice.manifest import TensorSpec
 
 if TYPE_CHECKING:
     import onnx
 
-    from edgecnn.export.tflite.model import Tensor
+    from edgecnn.export.tflite.model import Model, Tensor
 
 __all__ = ["Conversion", "convert"]
 
@@ -55,28 +55,44 @@ def convert(
     A model with QuantizeLinear / DequantizeLinear pairs gives an integer file with the same scales, zero
     points and weights; uint8 activations become int8, their zero points shifted by 128.
 
-    - `batch` is the size given to a dynamic batch axis. - `io` is the type of quantized inputs and outputs:
-    "int8", "uint8", or "float32" (converted inside the file). - `weights` stores weights in fewer bits:
-    "as-is", "float16", "int8" (both for float models) or "int4" (for integer ones); see
-    `weights.shrink_weights`. - `runtime` checks the file against what "litert", "tflite-runtime==2.14" or
-    "tflm" knows. - `keep_nchw_input` leaves image inputs NCHW, at the cost of a TRANSPOSE; otherwise they
-    are NHWC. - `signature` adds the signature `serving_default`, `debug_names` the names of internal
-    tensors.
+    - `batch` is the size given to a dynamic batch axis.
+    - `io` is the type of quantized inputs and outputs: "int8", "uint8", or "float32" (converted inside).
+    - `weights` stores weights in fewer bits: "as-is", "float16", "int8" (both for float models) or "int4"
+      (for integer ones); see `weights.shrink_weights`.
+    - `runtime` checks the file against what "litert", "tflite-runtime==2.14" or "tflm" knows.
+    - `keep_nchw_input` leaves image inputs NCHW, at the cost of a TRANSPOSE; otherwise they are NHWC.
+    - `signature` adds the signature `serving_default`, `debug_names` the names of internal tensors.
 
     Raises ConversionError, which lists every node that has no TFLite equivalent and why; UsageError for a
     file that is no ONNX model, and for an option that is not known.
     """
+    if io not in ("int8", "uint8", "float32"):
+        raise UsageError(f"io {io!r} is not known", fix="choose one of: int8, uint8, float32")
+    where = str(model) if isinstance(model, str | Path) else None
+    proto = _load(Path(model)) if isinstance(model, str | Path) else model
+    try:
+        tflite, notes = _lowered(proto, batch=batch, io=io, keep_nchw_input=keep_nchw_input)
+    except EdgeCNNError as fault:
+        fault.where = fault.where or where
+        raise
+    except (
+        Exception
+    ) as fault:  # A graph that contradicts itself may fail anywhere, and a user needs no traceback.
+        raise ConversionError(
+            f"the graph cannot be understood ({type(fault).__name__}: {fault})",
+            where=where,
+            fix="check it with onnx.checker.check_model; if it passes, this is a bug of the converter",
+        ) from fault
+    return _finished(tflite, notes, weights, runtime, debug_names=debug_names, signature=signature)
+
+
+def _lowered(proto: onnx.ModelProto, *, batch: int, io: str, keep_nchw_input: bool) -> tuple[Model, list[str]]:
+    """(the TFLite model, notes)."""
     from edgecnn.export.tflite.lowering import LOWERINGS, lower, use_uint8_interface
     from edgecnn.export.tflite.passes import drop_kept_axes, simplify
     from edgecnn.export.tflite.quantization import absorb_quantization, quantize_interface
     from edgecnn.export.tflite.reader import KNOWN_OPERATORS, Reader
-    from edgecnn.export.tflite.runtimes import check_runtime
-    from edgecnn.export.tflite.weights import shrink_weights
-    from edgecnn.export.tflite.writer import write
 
-    if io not in ("int8", "uint8", "float32"):
-        raise UsageError(f"io {io!r} is not known", fix="choose one of: int8, uint8, float32")
-    proto = _load(Path(model)) if isinstance(model, str | Path) else model
     graph = Reader(proto, batch, KNOWN_OPERATORS | LOWERINGS.keys()).read()
     simplify(graph)
     absorb_quantization(graph)
@@ -86,6 +102,16 @@ def convert(
     tflite, notes = lower(graph, keep_nchw_input=keep_nchw_input)
     if io == "uint8":
         use_uint8_interface(tflite)
+    return tflite, notes
+
+
+def _finished(
+    tflite: Model, notes: list[str], weights: str, runtime: str | None, *, debug_names: bool, signature: bool
+) -> Conversion:
+    from edgecnn.export.tflite.runtimes import check_runtime
+    from edgecnn.export.tflite.weights import shrink_weights
+    from edgecnn.export.tflite.writer import write
+
     shrink_weights(tflite, weights)
     if runtime is not None:
         check_runtime(tflite, runtime)
@@ -110,12 +136,9 @@ def _load(path: Path) -> onnx.ModelProto:
         raise UsageError(f"cannot read it: {fault.strerror or fault}", where=str(path)) from fault
     except DecodeError as fault:
         raise UsageError("this is no ONNX model", where=str(path)) from fault
-    except (
-        Exception
-    ) as fault:  # onnx raises its own classes for external data that is missing or lies elsewhere
-        raise ConversionError(
-            str(fault), where=str(path), fix="keep the .onnx file and its .data file in one folder"
-        ) from fault
+    except Exception as fault:  # onnx has no common class for external data that is missing or lies elsewhere
+        fix = "keep the .onnx file and its .data file in one folder"
+        raise ConversionError(str(fault), where=str(path), fix=fix) from fault
     if not model.graph.node:
         raise UsageError("this is no ONNX model, or an empty one", where=str(path))
     return model

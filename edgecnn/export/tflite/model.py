@@ -103,6 +103,16 @@ class Model:
     inputs: list[Tensor] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
 
+    def remove_unused(self) -> None:
+        """Drops the operators whose results nothing reads."""
+        needed = {id(tensor.memory) for tensor in self.outputs}
+        used = []
+        for operator in reversed(self.operators):
+            if any(id(tensor) in needed for tensor in operator.outputs):
+                used.append(operator)
+                needed.update(id(tensor) for tensor in operator.inputs if tensor is not None)
+        self.operators = used[::-1]
+
     def tensors(self) -> list[Tensor]:
         """Every tensor once: inputs first, then in order of first use."""
         seen: dict[int, Tensor] = {id(tensor): tensor for tensor in self.inputs}

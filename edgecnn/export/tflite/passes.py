@@ -6,6 +6,7 @@ import numpy as np
 
 from edgecnn.export.tflite.graph import Graph, Node, Value
 from edgecnn.export.tflite.model import Quantization
+from edgecnn.export.tflite.widening import widen
 
 # Operations whose TFLite operator applies an activation to its own result.
 TAKES_ACTIVATION = frozenset(["Conv", "Gemm", "Add", "Sub", "Mul", "Div", "MaxPool", "AveragePool"])
@@ -19,6 +20,7 @@ def simplify(graph: Graph) -> None:
     fuse_pads(graph)
     fuse_hard_swish(graph)
     fuse_activations(graph)
+    widen(graph)
     graph.remove_dead()
 
 

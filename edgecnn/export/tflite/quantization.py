@@ -32,6 +32,11 @@ _OTHERS = frozenset([*FIXED_OUTPUTS, "Pad", "Resize"])
 INTEGER_OPERATIONS = MOVEMENTS | WEIGHTED | _OPERANDS | _REDUCTIONS | _ACTIVATIONS | _OTHERS
 # A kernel that computes in steps so much larger than the file's would lose more than a requantization may.
 LARGEST_COARSENING = 1.5
+# Kernels rescale their sums by less than this. (HARD_SWISH by 128, XNNPACK's convolutions by 256.)
+_LARGEST_RESCALING = 128
+_RESCALING = frozenset(
+    ["Add", "Sub", "Mul", "HardSwish", "LeakyRelu", "PRelu", "AveragePool", "GlobalAveragePool", "ReduceMean"]
+)
 
 
 def absorb_quantization(graph: Graph) -> None:
@@ -144,7 +149,7 @@ def _group(graph: Graph) -> None:
         if not any(value is not None and not value.is_constant for value in integers):
             continue
         outputs = [users[output][0].output for output in node.outputs]
-        if _is_too_coarse(node, integers[0], outputs[0]):
+        if _is_too_coarse(node, integers[0], outputs[0]) or _is_out_of_reach(node, integers, outputs[0]):
             continue
         node.inputs, node.outputs = integers, outputs
     taken = {output for node in graph.nodes if node.op != "QuantizeLinear" for output in node.outputs}
@@ -161,6 +166,16 @@ def _is_too_coarse(node: Node, source: Value | None, output: Value) -> bool:
     return bool(kernel.scale[0] > LARGEST_COARSENING * output.quantization.scale[0])
 
 
+def _is_out_of_reach(node: Node, inputs: list[Value | None], output: Value) -> bool:
+    """Whether the result would be rescaled by more than kernels can; XNNPACK takes the process down on it."""
+    scales = [v.quantization.scale for v in inputs[:2] if v is not None and v.quantization is not None]
+    if output.quantization is None or node.op not in WEIGHTED | _RESCALING:
+        return False
+    multiplies = node.op in WEIGHTED | {"Mul"}
+    largest = np.max(scales[0] * scales[1]) if multiplies else max(map(np.max, scales))
+    return bool(largest / output.quantization.scale[0] >= _LARGEST_RESCALING)
+
+
 def _note_islands(graph: Graph) -> None:
     """Tells of operations that stay float32 between integer ones."""
     producers, users = graph.producers(), graph.consumers()
@@ -175,7 +190,7 @@ def _note_islands(graph: Graph) -> None:
         elif not all(_only_quantized(graph, output, users) for output in node.outputs):
             why = "the file does not quantize its output"
         elif all(source is not None and source.op == "DequantizeLinear" for source in sources):
-            why = "a constant of it is not quantized, or its integer kernel is coarser than the file's scale"
+            why = "a constant of it is not quantized, or its scales do not suit the integer kernels"
         else:
             why = "the file does not quantize all its inputs"
         graph.notes.append(f"{node.op} {node.name} stays float32: {why}")
@@ -225,7 +240,8 @@ def _dequantize_constants(graph: Graph) -> None:
         if any(output.quantization is not None for output in node.outputs):
             continue
         for i, value in enumerate(node.inputs):
-            if value is not None and value.is_constant and value.quantization is not None:
+            is_weight = node.op in WEIGHTED and i == 1  # The lowering decides how these are kept.
+            if value is not None and value.is_constant and value.quantization is not None and not is_weight:
                 if value not in made:
                     made[value] = Value(value.name, value.shape, "float32", value.numbers())
                 node.inputs[i] = made[value]

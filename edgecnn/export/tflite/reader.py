@@ -5,6 +5,7 @@ Constants become numpy arrays; those behind a DequantizeLinear stay the integers
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Mapping
 from typing import Any
 
@@ -24,7 +25,7 @@ _STANDARD_DOMAINS = ("", "ai.onnx")
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
 # What shape inference may need to see of a constant: shapes, axes, pads, scales. Never weights.
 _LARGEST_SHAPE_CONSTANT = 64
-# Larger constants than this are not made by folding: it is a Constant that someone meant to be computed.
+# More elements than any constant of a CNN that fits an edge device: a file that asks for more is broken.
 _LARGEST_FOLDED = 1 << 26
 
 
@@ -138,7 +139,14 @@ class Reader:
         if folder is None:
             return None
         arrays = [None if value is None else value.numbers() for value in node.inputs]
-        return [_constant("", np.asarray(folder(node.attributes, arrays)))]
+        if node.op in ("ConstantOfShape", "Expand"):
+            shape = [int(size) for size in np.atleast_1d(node.data_input(-1).numbers())]
+            if math.prod(shape) > _LARGEST_FOLDED:
+                raise Unsupported(f"it makes a constant of shape {shape}")
+        try:
+            return [_constant("", np.asarray(folder(node.attributes, arrays)))]
+        except (ValueError, IndexError, TypeError, KeyError, ArithmeticError, MemoryError) as fault:
+            raise Unsupported(f"its constant cannot be computed ({fault})") from None
 
     def _quantized(self, name: str, node: Node) -> Value:
         """An integer activation. uint8 becomes int8 by taking 128 from both the integers and the zero

@@ -56,6 +56,8 @@ def _problem(operator: Operator, known: dict[str, int], *, is_micro: bool) -> st
         return f"it has no {operator.code}"
     if version > known[operator.code]:
         return f"it knows {operator.code} up to version {known[operator.code]}, this is version {version}"
+    if is_micro and operator.code == "DEQUANTIZE" and version == 5:
+        return "it has no DEQUANTIZE with one scale a channel"
     types = [tensor.dtype for tensor in operator.inputs[:2] if tensor is not None]
     if is_micro and ("float16" in types or types == ["float32", "int8"]):
         return f"it has no {operator.code} of {' and '.join(types)}"

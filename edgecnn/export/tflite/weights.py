@@ -13,6 +13,8 @@ from edgecnn.export.tflite.model import Model, Operator, Quantization, Tensor
 _CHANNEL_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
 # A DEQUANTIZE and its tensor take about as many bytes: a smaller constant would grow.
 _SMALLEST_FLOAT16_BYTES = 256
+# A scale is a float32 and a zero point an int64.
+_SCALE_BYTES = 12
 
 
 def shrink_weights(model: Model, weights: str) -> None:
@@ -69,6 +71,9 @@ def _dynamic_int8(model: Model) -> None:
         weights = operator.inputs[1]
         if weights is None or weights.data is None or weights.dtype != "float32":
             continue
+        n_scales = 1 if _axis_of(operator) is None else weights.shape[_axis_of(operator) or 0]
+        if 3 * weights.data.size <= _SCALE_BYTES * n_scales:
+            continue
         key = (id(weights), operator.code)
         if key not in made:
             made[key] = _quantized(weights.data, _axis_of(operator), "int8", 127)
@@ -76,8 +81,14 @@ def _dynamic_int8(model: Model) -> None:
 
 
 def _int4(model: Model) -> None:
-    """int8 weights of integer layers become int4; the biases follow, for their scale hangs on the weights'."""
+    """int8 weights of integer layers become int4; the biases follow, for their scale hangs on the weights'.
+
+    Depthwise convolutions keep int8: they hold few weights, suffer most, and not all kernels know them in
+    int4.
+    """
     for operator in _weighted(model):
+        if operator.code == "DEPTHWISE_CONV_2D":
+            continue
         data, weights, bias = (*operator.inputs, None)[:3]
         if weights is None or weights.data is None or weights.dtype != "int8" or weights.quantization is None:
             continue

@@ -10,7 +10,7 @@ from export.tflite.agreement import assert_agrees, compare
 from export.tflite.nets import Net, lenet5, qdq, random_inputs
 from export.tflite.running import operators, run_onnx, run_tflite
 
-from edgecnn.errors import ConversionError, UsageError
+from edgecnn.errors import ConversionError, EdgeCNNError, UsageError
 from edgecnn.export.tflite import convert
 
 # Sizes of LeNet-5 that a writer of the plainest kind reaches; see also test_lenet.py.
@@ -145,6 +145,44 @@ def test_missing_external_data_is_told(tmp_path):
     (tmp_path / "weights.data").unlink()
     with pytest.raises(ConversionError, match=r"weights\.data"):
         convert(path)
+
+
+@pytest.mark.parametrize("model", [lenet5(), qdq(lenet5())], ids=["float", "int8"])
+def test_a_damaged_file_is_a_clear_error(model):
+    """Bytes of the graph are overwritten: whatever comes of it is our error, or a file that still converts."""
+    for init in model.graph.initializer:
+        if len(init.raw_data) > 400:  # keep what is damaged to what the graph says
+            init.raw_data = bytes(len(init.raw_data))
+    content = model.SerializeToString()
+    random = np.random.default_rng(0)
+    n_refused = 0
+    for _ in range(150):
+        damaged = bytearray(content)
+        for position in random.integers(0, len(content), 40):
+            damaged[position] = random.integers(0, 256)
+        proto = onnx.ModelProto()
+        try:
+            proto.ParseFromString(bytes(damaged))
+        except Exception:  # No model at all: the loader's business, tested above.
+            continue
+        try:
+            convert(proto)
+        except EdgeCNNError as fault:
+            n_refused += 1
+            assert str(fault)
+    assert n_refused
+
+
+def test_an_absurd_shape_is_refused_before_memory_is_taken():
+    net = Net()
+    x = net.input(1, 4)
+    huge = net("ConstantOfShape", np.array([1 << 20, 1 << 20, 4], np.int64))
+    info = onnx.helper.make_tensor_value_info
+    nodes = [*net.nodes, onnx.helper.make_node("Add", [x, huge], ["output"], name="add")]
+    outputs = [info("output", onnx.TensorProto.FLOAT, None)]
+    graph = onnx.helper.make_graph(nodes, "absurd", net.inputs, outputs, net.initializers)
+    with pytest.raises(ConversionError, match="ConstantOfShape"):
+        convert(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]))
 
 
 def test_int16_activations_are_refused():

@@ -64,12 +64,58 @@ def test_no_pairs_around_operations_that_only_move_numbers():
     assert conversion.notes == ()
 
 
+def test_no_pair_between_a_layer_and_the_pooling_after_it():
+    net = Net()
+    x = net("Relu", net.conv(net.input(1, 3, 8, 8), 3, 6, 3, pads=[1] * 4))
+    model = net.model(net.conv(net("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2]), 6, 4, 1))
+    conversion = assert_agrees(qdq(model, skip=("Relu",)))
+    assert codes(conversion.data) == ["CONV_2D", "MAX_POOL_2D", "CONV_2D"]
+
+
+def test_a_scale_that_was_rounded_is_the_kernels_own():
+    """1/256 computed in another way is still what the integer kernel insists on."""
+    net = Net()
+    model = qdq(net.model(net("Sigmoid", net.input(1, 3, 4, 4))))
+    for init in model.graph.initializer:
+        if numpy_helper.to_array(init) == np.float32(1 / 256):
+            init.CopyFrom(numpy_helper.from_array(np.float32(1.00001 / 256), init.name))
+    conversion = assert_agrees(model, runtime="litert-reference")
+    assert codes(conversion.data) == ["LOGISTIC"]
+    assert conversion.outputs[0].scale == 1 / 256
+
+
+@pytest.mark.parametrize("layer", ["conv", "mul"])
+def test_scales_too_far_apart_for_the_integer_kernels(layer):
+    """XNNPACK ends the process on them: the layer runs in float32."""
+    net = Net()
+    x = net.input(1, 3, 4, 4)
+    model = qdq(net.model(net.conv(x, 3, 2, 1) if layer == "conv" else net("Mul", x, net("Relu", x))))
+    quantizer, dequantizer = model.graph.node[-3:-1]
+    assert (quantizer.op_type, dequantizer.op_type) == ("QuantizeLinear", "DequantizeLinear")
+    tiny = numpy_helper.from_array(np.float32(1e-8), "tiny")
+    model.graph.initializer.append(tiny)
+    quantizer.input[1] = dequantizer.input[1] = "tiny"
+    conversion = assert_agrees(model)
+    assert any("do not suit" in note for note in conversion.notes)
+
+
 def test_output_left_float():
     """The last layer runs in float32, and the notes say so."""
     conversion = assert_agrees(qdq(small(), skip=("Gemm",)), tolerance=1e-3)
     assert conversion.outputs[0].dtype == "float32"
-    assert codes(conversion.data) == [*INTEGER_CODES[:-1], "DEQUANTIZE", "FULLY_CONNECTED"]
+    assert codes(conversion.data)[-2:] == ["DEQUANTIZE", "FULLY_CONNECTED"]
     assert "does not quantize its output" in conversion.notes[0]
+
+
+@pytest.mark.parametrize("runtime", ["litert", "litert-reference", "tflite-runtime"])
+@pytest.mark.parametrize("per_channel", [("Conv", "Gemm"), ()])
+def test_weights_of_a_float_layer_stay_small(runtime, per_channel):
+    net = Net()
+    x = net("Flatten", net("Relu", net.conv(net.input(1, 3, 8, 8), 3, 6, 3)))
+    model = net.model(net("Gemm", x, net.weights(20, 216), net.weights(20), transB=1))
+    quantized = qdq(model, skip=("Gemm",), per_channel=per_channel)
+    conversion = assert_agrees(quantized, tolerance=1e-3, runtime=runtime)
+    assert len(conversion.data) < 20 * 216 + 6 * 27 + 2400
 
 
 def test_one_pair_for_each_reader():

@@ -12,8 +12,11 @@ from export.tflite.nets import qdq
 from export.tflite.running import operators
 from export.tflite.zoo import ZOO, export
 
+from edgecnn.export.tflite import convert
+
 # A channel shuffle is a transposition that the model asks for.
-TRANSPOSES = {"ShuffleNetV2": 3}
+# So is the input of a network over time: [N, C, L] as in the ONNX file.
+TRANSPOSES = {"ShuffleNetV2": 3, "SensorCNN": 1}
 DYNAMO = ("LeNet5", "SqueezeNet11", "MobileNetV3Small", "ShuffleNetV2", "UNet")
 
 
@@ -56,3 +59,21 @@ def test_int8(name):
     for steps in results:
         assert np.mean(steps <= 1) >= 0.9, np.bincount(steps.reshape(-1))
         assert steps.max() <= 4
+
+
+@pytest.mark.parametrize("runtime", ["litert", "litert-reference", "tflite-runtime"])
+@pytest.mark.parametrize("name", ["MobileNetV2", "SqueezeNet11", "UNet"])
+def test_fewer_bits_for_the_weights(name, runtime):
+    plain = len(convert(exported(name)).data)
+    halved = assert_agrees(exported(name), weights="float16", tolerance=1e-3, n=1, runtime=runtime)
+    quartered = assert_agrees(exported(name), weights="int8", tolerance=0.03, n=1, runtime=runtime)
+    assert len(quartered.data) < len(halved.data) < plain
+
+
+@pytest.mark.parametrize("runtime", ["litert-reference", "tflite-runtime", "tflm"])
+@pytest.mark.parametrize("name", ["MobileNetV2", "SqueezeNet11", "UNet"])
+def test_int4_weights(name, runtime):
+    model = qdq(cleaned(name))
+    conversion, (steps,) = compare(model, weights="int4", n=2, runtime=runtime)
+    assert len(conversion.data) < len(convert(model).data)
+    assert steps.mean() < 20

@@ -303,6 +303,22 @@ class ShuffleNetV2(nn.Sequential):
         )
 
 
+class SensorCNN(nn.Module):
+    """Over time only, as networks for sound and motion are."""
+
+    shape = (6, 64)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter = nn.Sequential(nn.Conv1d(6, 8, 5, 2, 2), nn.BatchNorm1d(8), nn.ReLU(), nn.MaxPool1d(2))
+        self.deep = nn.Sequential(nn.Conv1d(8, 8, 3, padding=2, dilation=2), nn.ReLU(), nn.Conv1d(8, 8, 1))
+        self.leave = nn.Sequential(nn.AvgPool1d(2), nn.Flatten(), nn.Linear(64, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.enter(x)
+        return self.leave(functional.relu(x + self.deep(x)))
+
+
 class UNet(nn.Module):
     shape = (3, 32, 32)
 
@@ -356,6 +372,7 @@ ZOO: dict[str, Callable[[], nn.Module]] = {
         ResNet18,
         DSCNN,
         ShuffleNetV2,
+        SensorCNN,
         UNet,
         DenseNet,
     )
@@ -367,7 +384,7 @@ def build(name: str) -> nn.Module:
     torch.manual_seed(0)
     model = ZOO[name]().eval()
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             for tensor, low, high in (
                 (module.weight, 0.5, 1.5),
                 (module.running_var, 0.5, 1.5),

@@ -22,6 +22,7 @@ from edgecnn.export.tflite.lowering import (
     shapes,
     transposed,
 )
+from edgecnn.export.tflite.lowering.aliasing import copy_shared_memory
 from edgecnn.export.tflite.lowering.context import NHWC, Lowering, natural
 from edgecnn.export.tflite.model import Model, Operator, Quantization, Tensor
 from edgecnn.export.tflite.reader import Unsupported, raise_problems
@@ -63,7 +64,7 @@ LOWERINGS: dict[str, Callable[[Lowering, Node], None]] = {
     "ReduceMean": pooling.reduction("MEAN"),
     "ReduceMin": pooling.reduction("REDUCE_MIN", same_scale=True),
     "ReduceSum": pooling.reduction("SUM"),
-    "Relu": activations.relu,
+    "Relu": activations.clip,
     "Reshape": shapes.reshape,
     "Resize": resize.resize,
     "Sigmoid": activations.with_fixed_scale("LOGISTIC"),
@@ -101,6 +102,8 @@ def lower(graph: Graph, *, keep_nchw_input: bool = False) -> tuple[Model, list[s
     raise_problems(problems)
     for value, name in zip(graph.outputs, graph.output_names, strict=True):
         lowering.model.outputs.append(_output(lowering, value, name))
+    lowering.model.remove_unused()
+    copy_shared_memory(lowering)
     return lowering.model, lowering.notes
 
 

@@ -69,28 +69,27 @@ def _axis_last(lower: Lowering, node: Node) -> Tensor:
     return lower.rearrange(source, (*(a for a in source.permutation if a != axis), axis))
 
 
-def relu(lower: Lowering, node: Node) -> None:
-    source = lower.tensor(node.data_input())
-    lower.emit("RELU", [source], lower.result(node.output, source.permutation, source.columns))
-
-
 def clip(lower: Lowering, node: Node) -> None:
-    """Clip: an activation operator where there is one for its limits, else MAXIMUM and MINIMUM.
-
-    Integers are first brought to the scale of the result, which clips by itself at the ends of its range.
-    (The int8 RELU6 of TFLite Micro would not change the scale.)
-    """
+    """Relu and Clip: an activation operator where there is one for the limits, else MAXIMUM and MINIMUM."""
     if any(node.input(i) is not None and node.constant(i) is None for i in (1, 2)):
         raise Unsupported("its limits are computed, not constant")
-    source = lower.tensor(node.data_input())
-    code, limits = fusable_activation(node), clip_limits(node)
+    source, code = lower.tensor(node.data_input()), fusable_activation(node)
     if code is not None and source.quantization is None:
         lower.emit(code, [source], lower.result(node.output, source.permutation, source.columns))
-        return
+    else:
+        _clip_by_steps(lower, node, source, (0.0, np.inf) if node.op == "Relu" else clip_limits(node))
+
+
+def _clip_by_steps(lower: Lowering, node: Node, source: Tensor, limits: tuple[float, float]) -> None:
+    """MAXIMUM and MINIMUM, as far as they are needed: integers clip by themselves at the ends of their
+    range.
+
+    Integers are first brought to the scale of the result. An operator of its own would do that, too, but
+    the int8 RELU6 of TFLite Micro does not, and the RELU of XNNPACK fails on scales that lie far apart.
+    """
     if source.quantization is not None:
-        source = lower.requantize(
-            source, node.output.quantization, "its input and output have different scales"
-        )
+        why = "its input and output have different scales"
+        source = lower.requantize(source, node.output.quantization, why)
     steps = [
         (code, limit)
         for code, limit in zip(("MAXIMUM", "MINIMUM"), limits, strict=True)

@@ -37,6 +37,7 @@ class Lowering:
         self.tensors: dict[Value, Tensor] = {}
         self.node = Node("", [], [])
         self._constants: dict[Any, Tensor] = {}
+        self._reshaped_from: dict[int, Tensor] = {}
         self._rearranged: dict[tuple[int, tuple[int, ...]], Tensor] = {}
 
     def note(self, text: str) -> None:
@@ -80,7 +81,7 @@ class Lowering:
             result = Tensor(shape, tensor.dtype, None, tensor.quantization, None, permutation)
             moving = [axis for axis in order if tensor.shape[axis] > 1]
             if moving == sorted(moving):
-                self.emit("RESHAPE", [tensor, self.vector(shape)], result)
+                self.reshape(tensor, result)
             else:
                 self.emit("TRANSPOSE", [tensor, self.vector(order)], result)
             self._rearranged[key] = result
@@ -111,6 +112,19 @@ class Lowering:
         tensor = Tensor(shape, value.dtype, None, value.quantization, value.name, permutation, columns)
         self.tensors[value] = tensor
         return tensor
+
+    def reshape(self, source: Tensor, output: Tensor) -> None:
+        """Emits a RESHAPE. Of two in a row the first is skipped; it goes if nothing else reads it."""
+        source = self.before_reshape(source)
+        self._reshaped_from[id(output)] = source
+        if source.shape == output.shape:
+            output.base = source
+        else:
+            self.emit("RESHAPE", [source, self.vector(output.shape)], output)
+
+    def before_reshape(self, tensor: Tensor) -> Tensor:
+        """The tensor of the file that holds the same numbers in another shape, or itself."""
+        return self._reshaped_from.get(id(tensor.memory), tensor.memory)
 
     def rename(self, value: Value, tensor: Tensor, permutation: tuple[int, ...]) -> None:
         """Lets a value live in the memory of that tensor, with its axes under other names."""

@@ -8,7 +8,13 @@ import numpy as np
 
 from edgecnn.export.tflite.graph import Node, Value
 from edgecnn.export.tflite.lowering.context import NHWC, Lowering
-from edgecnn.export.tflite.model import Quantization, Tensor
+from edgecnn.export.tflite.lowering.parameters import (
+    bias_tensor,
+    channels_of,
+    kernel_tensor,
+    symmetric_weights,
+)
+from edgecnn.export.tflite.model import Tensor
 from edgecnn.export.tflite.reader import Unsupported
 from edgecnn.export.tflite.schema import ACTIVATIONS, PADDINGS
 
@@ -117,17 +123,21 @@ def conv(lower: Lowering, node: Node) -> None:
         **window.dilation_options,
     }
     groups, channels = node.attributes.get("group", 1), data.shape[3]
+    if groups not in (1, channels) and data.quantization is None:
+        weights = Value(weights.name, weights.shape, "float32", weights.numbers())  # to be split
     weights = symmetric_weights(lower, weights, data)
     bias = bias_tensor(lower, node.input(2), data, weights, weights.shape[0])
     output = lower.result(node.output, NHWC)
-    if groups == 1:
-        lower.emit("CONV_2D", [data, lower.constant_in(weights, (0, 2, 3, 1)), bias], output, **options)
-    elif groups == channels:
+    if groups == channels != 1:
         options["depth_multiplier"] = weights.shape[0] // channels
-        kernel = lower.constant_in(weights, (1, 2, 3, 0))
-        lower.emit("DEPTHWISE_CONV_2D", [data, kernel, bias], output, **options)
+        inputs = [data, kernel_tensor(lower, weights, (1, 2, 3, 0), data), bias]
+        lower.emit("DEPTHWISE_CONV_2D", [*inputs], output, **options)
+        return
+    inputs = [data, kernel_tensor(lower, weights, (0, 2, 3, 1), data), bias]
+    if groups == 1:
+        lower.emit("CONV_2D", [*inputs], output, **options)
     else:
-        _grouped(lower, [data, lower.constant_in(weights, (0, 2, 3, 1)), bias], output, groups, options)
+        _grouped(lower, inputs, output, groups, options)
 
 
 def _grouped(
@@ -147,61 +157,3 @@ def _grouped(
         lower.emit("CONV_2D", [group_data, kernel, group_bias], result, **options)
         results.append(result)
     lower.emit("CONCATENATION", [*results], output, axis=3)
-
-
-def channels_of(lower: Lowering, tensor: Tensor, channels: slice) -> Tensor:
-    """Some of the output channels (axis 0) of constant weights or a bias."""
-    assert tensor.data is not None
-    quantization = tensor.quantization
-    if quantization is not None and not quantization.is_per_tensor:
-        quantization = Quantization(
-            quantization.scale[channels], quantization.zero_point[channels], quantization.axis
-        )
-    return lower.constant(tensor.data[channels], tensor.dtype, quantization)
-
-
-def symmetric_weights(lower: Lowering, weights: Value, data: Tensor) -> Value:
-    """Constant weights as the operator takes them: symmetric integers for integer data, else float32.
-
-    Asymmetric weights (zero point not 0) are quantized anew, symmetrically: kernels ignore a zero point of
-    weights.
-    """
-    if data.quantization is None or weights.quantization is None:
-        return Value(weights.name, weights.shape, "float32", weights.numbers())
-    if not np.any(weights.quantization.zero_point):
-        return weights
-    numbers, axis = weights.numbers(), weights.quantization.axis
-    others = None if axis is None else tuple(a for a in range(numbers.ndim) if a != axis)
-    largest = np.atleast_1d(np.abs(numbers).max(axis=others))
-    scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
-    quantization = Quantization(scale, np.zeros(scale.size, np.int64), axis)
-    lower.note(
-        f"{lower.node.op} {lower.node.name}: its asymmetric weights were quantized anew with zero point 0 "
-        "(TFLite takes no other); quantize weights symmetrically for equal results"
-    )
-    return Value(weights.name, weights.shape, "int8", quantization.quantize(numbers, "int8"), quantization)
-
-
-def bias_tensor(lower: Lowering, bias: Value | None, data: Tensor, weights: Value, n_out: int) -> Tensor:
-    """The bias of n_out channels, zero where there is none. For integers: int32 of input scale x weight
-    scale.
-    """
-    if bias is not None and not bias.is_constant:
-        raise Unsupported("its bias is computed, not constant")
-    numbers = np.zeros(n_out, np.float32) if bias is None else bias.numbers().reshape(-1).astype(np.float32)
-    numbers = np.broadcast_to(numbers, (n_out,))
-    if data.quantization is None or weights.quantization is None:
-        return lower.constant(numbers)
-    scale = (data.quantization.scale * weights.quantization.scale).astype(np.float32)
-    axis = None if weights.quantization.axis is None else 0
-    quantization = Quantization(scale, np.zeros(scale.size, np.int64), axis)
-    if bias is not None and bias.dtype == "int32" and _close(bias.quantization, scale):
-        assert bias.data is not None
-        return lower.constant(np.broadcast_to(bias.data.reshape(-1), (n_out,)), "int32", quantization)
-    if np.any(np.abs(numbers) > scale.astype(np.float64) * np.iinfo(np.int32).max):
-        lower.note(f"{lower.node.op} {lower.node.name}: its bias is too large for its scale and saturates")
-    return lower.constant(quantization.quantize(numbers, "int32"), "int32", quantization)
-
-
-def _close(quantization: Quantization | None, scale: np.ndarray) -> bool:
-    return quantization is not None and bool(np.allclose(quantization.scale, scale, rtol=1e-5, atol=0))

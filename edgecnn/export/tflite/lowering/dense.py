@@ -6,7 +6,8 @@ import numpy as np
 
 from edgecnn.export.tflite.graph import Node, Value
 from edgecnn.export.tflite.lowering.context import Lowering, natural
-from edgecnn.export.tflite.lowering.convolution import activation_of, bias_tensor, symmetric_weights
+from edgecnn.export.tflite.lowering.convolution import activation_of
+from edgecnn.export.tflite.lowering.parameters import bias_tensor, kernel_tensor, symmetric_weights
 from edgecnn.export.tflite.model import Quantization
 from edgecnn.export.tflite.reader import Unsupported
 
@@ -28,7 +29,7 @@ def gemm(lower: Lowering, node: Node) -> None:
     if bias is not None and attributes.get("beta", 1.0) != 1.0:
         bias = Value(bias.name, bias.shape, "float32", bias.numbers() * np.float32(attributes["beta"]))
     bias_constant = bias_tensor(lower, bias, data, weights, weights.shape[0])
-    kernel = lower.constant_in(_reordered(weights, data.columns), (0, 1))
+    kernel = kernel_tensor(lower, _reordered(weights, data.columns), (0, 1), data)
     output = lower.result(node.output, (0, 1))
     lower.emit("FULLY_CONNECTED", [data, kernel, bias_constant], output, activation=activation_of(node))
 
@@ -41,7 +42,7 @@ def matmul(lower: Lowering, node: Node) -> None:
     if second.is_constant and len(second.shape) == 2 and rank > 2:
         weights = symmetric_weights(lower, _transposed(second), data)
         bias = bias_tensor(lower, None, data, weights, weights.shape[0])
-        inputs = [data, lower.constant_in(weights, (0, 1)), bias]
+        inputs = [data, kernel_tensor(lower, weights, (0, 1), data), bias]
         lower.emit("FULLY_CONNECTED", [*inputs], lower.result(node.output, natural(rank)), keep_num_dims=True)
         return
     if len(first.shape) != len(second.shape) or data.quantization is not None:

@@ -13,17 +13,19 @@ from edgecnn.export.tflite.lowering.context import NHWC, Lowering, natural
 from edgecnn.export.tflite.lowering.convolution import (
     Window,
     activation_of,
-    bias_tensor,
     is_same,
     pad,
     pad_for,
     window_of,
 )
+from edgecnn.export.tflite.lowering.parameters import bias_tensor
 from edgecnn.export.tflite.model import Quantization, Tensor
 from edgecnn.export.tflite.quantization import LARGEST_COARSENING
 from edgecnn.export.tflite.reader import Unsupported
 from edgecnn.export.tflite.schema import PADDINGS
 
+# Bytes of weights that single rounding is worth.
+_MOST_AVERAGING_WEIGHTS = 2048
 _LOWEST = float(np.finfo(np.float32).min)
 
 
@@ -68,30 +70,39 @@ def _is_never_negative(lower: Lowering, value: Value, data: Tensor) -> bool:
 def average_pool(lower: Lowering, node: Node) -> None:
     """AveragePool. TFLite never counts padding: where ONNX's count of a window differs, a MUL corrects it.
 
-    The integer kernel ignores the scale of the result: it is that of the input, requantized after. Where
-    that is too coarse, a depthwise convolution with equal weights computes the same in the scale of the
-    result.
+    The integer kernel gives its result in the scale of its input, whatever the file says: see
+    `_average_rescaled`.
     """
     window = _pool_window(node)
     data = lower.tensor_in(node.data_input(), NHWC)
     output = lower.result(node.output, NHWC)
     in_size, out_size = (data.shape[1], data.shape[2]), (output.shape[1], output.shape[2])
-    counts = _counts(node, window, in_size, out_size)
-    coarse = data.quantization is not None and _too_coarse(data, output)
-    same = is_same(window, in_size, out_size) and np.array_equal(
-        counts, _real_counts(window, in_size, out_size)
-    )
-    if same and not coarse:
-        _emit_average(lower, node, data, output, window, PADDINGS["SAME"])
-        return
+    counts, real_counts = _counts(node, window, in_size, out_size), _real_counts(window, in_size, out_size)
     is_full = bool(np.all(counts == window.kernel[0] * window.kernel[1]))
-    if data.quantization is not None and not is_full:
+    rescaled = data.quantization is not None and not data.quantization.same_as(
+        output.quantization or data.quantization
+    )
+    if rescaled and is_full:
+        _average_rescaled(lower, node, _padded(lower, data, window), output, window)
+    elif is_same(window, in_size, out_size) and np.array_equal(counts, real_counts):
+        _emit_average(lower, node, data, output, window, PADDINGS["SAME"])
+    elif is_full:
+        _emit_average(lower, node, _padded(lower, data, window), output, window, PADDINGS["VALID"])
+    elif data.quantization is not None:
         _corrected_in_float(lower, node, data, output, window, counts)
-        return
-    data = _padded(lower, data, window)
-    if not is_full:
-        _corrected(lower, node, data, output, window, counts)
-    elif coarse:
+    else:
+        _corrected(lower, node, _padded(lower, data, window), output, window, counts)
+
+
+def _average_rescaled(lower: Lowering, node: Node, data: Tensor, output: Tensor, window: Window) -> None:
+    """Integers whose mean has another scale. MEAN and a depthwise convolution with equal weights round
+    once, into the right scale; where there is no MEAN and the weights would be many, the pooling is
+    requantized.
+    """
+    n_weights = data.shape[3] * window.kernel[0] * window.kernel[1]
+    if window.kernel == data.shape[1:3] and not activation_of(node):
+        lower.emit("MEAN", [data, lower.vector((1, 2))], output, keep_dims=True)
+    elif n_weights <= _MOST_AVERAGING_WEIGHTS or _too_coarse(data, output):
         _average_by_convolution(lower, node, data, output, window)
     else:
         _emit_average(lower, node, data, output, window, PADDINGS["VALID"])

@@ -41,11 +41,11 @@ def reshape(lower: Lowering, node: Node) -> None:
     if image and permutation == (0, 1) and _read_by_gemm_only(lower, value):
         # FULLY_CONNECTED takes images as rows by itself.
         rows = lower.temporary(
-            source, shape=value.shape, permutation=(0, 1), columns=columns, base=source.memory
+            source, shape=value.shape, permutation=(0, 1), columns=columns, base=lower.before_reshape(source)
         )
         lower.tensors[value] = rows
         return
-    _emit_reshape(lower, source, lower.result(value, permutation, columns))
+    lower.reshape(source, lower.result(value, permutation, columns))
 
 
 def _read_by_gemm_only(lower: Lowering, value: Value) -> bool:
@@ -60,10 +60,6 @@ def _read_by_gemm_only(lower: Lowering, value: Value) -> bool:
 def _can_follow(source: Tensor) -> bool:
     """Whether weights can follow the order of its images: each image lies in one piece."""
     return source.columns is None and source.permutation[0] == 0
-
-
-def _emit_reshape(lower: Lowering, source: Tensor, output: Tensor) -> None:
-    lower.emit("RESHAPE", [source, lower.vector(output.shape)], output)
 
 
 def carried_layout(source: Tensor, before: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, ...] | None:

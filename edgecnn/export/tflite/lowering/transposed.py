@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgecnn.export.tflite.graph import Node, Value
 from edgecnn.export.tflite.lowering.context import NHWC, Lowering
-from edgecnn.export.tflite.lowering.convolution import bias_tensor, symmetric_weights
+from edgecnn.export.tflite.lowering.parameters import bias_tensor, kernel_tensor, symmetric_weights
 from edgecnn.export.tflite.reader import Unsupported
 from edgecnn.export.tflite.schema import PADDINGS
 
@@ -23,7 +23,7 @@ def conv_transpose(lower: Lowering, node: Node) -> None:
     begin = _crop_begin(node, full, out)
     weights = symmetric_weights(lower, weights, data)
     bias = bias_tensor(lower, node.input(2), data, _output_channels_first(weights), weights.shape[1])
-    kernel = lower.constant_in(weights, (1, 2, 3, 0))
+    kernel = kernel_tensor(lower, weights, (1, 2, 3, 0), data)
     output = lower.result(node.output, NHWC)
     same = all(full[axis] >= out[axis] and begin[axis] == (full[axis] - out[axis]) // 2 for axis in (0, 1))
     same = same and all(-(-out[axis] // strides[axis]) == size[axis] for axis in (0, 1))
