@@ -32,7 +32,7 @@ train:
   weight_decay: 0.01
   label_smoothing: 0.0
   augment: [shift, rotate, scale]   # flip as well, where a mirrored picture is still the same class
-  threads: 1                  # of the CPU; another number gives other bits. Large networks gain from more
+  threads: 1                  # of the CPU; another number gives other bits
 
 compress:                     # in this order; leave out what you do not want
   - prune:

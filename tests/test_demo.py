@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -88,9 +88,7 @@ def test_the_benchmark_took_its_time(demo: tuple[Path, Report]) -> None:
             assert m.n_runs * m.latency_ms.mean > 500
 
 
-def test_the_same_recipe_gives_the_same_files(tmp_path: Path) -> None:
-    """Short, but every stage: trained, pruned, fine-tuned, quantized, exported twice from nothing."""
-    script = """
+SHORT_BUILD = """
 import sys
 from edgecnn.steps import measurements
 measurements.ROUNDS, measurements.MIN_TOTAL_S = 1, 0.01
@@ -100,12 +98,31 @@ short = ("train.epochs=1", "compress.0.prune.steps=2", "compress.0.prune.finetun
 report = edgecnn.build(sys.argv[1], sys.argv[2], overrides=short)
 print(json.dumps({a.file: a.sha256 for a in report.artifacts}))
 """
-    hashes = []
-    for name in ("first", "second"):
-        command = [sys.executable, "-c", script, ROOT / "recipes" / "mnist_lenet5_int8.yaml", tmp_path / name]
-        done = subprocess.run(
-            list(map(str, command)), stdout=subprocess.PIPE, text=True, check=True, env=dict(os.environ)
-        )
-        hashes.append(json.loads(done.stdout.splitlines()[-1]))
-    assert hashes[0] == hashes[1]
-    assert len(hashes[0]) == 5
+
+
+def short_build(folder: Path) -> subprocess.Popen[str]:
+    """The demo recipe with an epoch a stage: every stage, from nothing."""
+    command = [sys.executable, "-c", SHORT_BUILD, ROOT / "recipes" / "mnist_lenet5_int8.yaml", folder]
+    return subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+
+
+def hashes_of(build: subprocess.Popen[str]) -> dict[str, str]:
+    output, _ = build.communicate()
+    assert build.returncode == 0
+    return json.loads(output.splitlines()[-1])
+
+
+def test_the_same_recipe_gives_the_same_files_killed_in_between_or_not(tmp_path: Path) -> None:
+    whole = hashes_of(short_build(tmp_path / "whole"))
+    assert len(whole) == 5
+    with short_build(tmp_path / "killed") as build:
+        # In the second round of pruning: a checkpoint of the first is there, and the network is half pruned.
+        while not list((tmp_path / "killed").glob(".stages/1-prune/*/checkpoint-1/checkpoint.json")):
+            assert build.poll() is None, "it ended before it could be killed"
+            time.sleep(0.1)
+        time.sleep(1)
+        build.kill()
+    assert not (tmp_path / "killed" / "report.json").exists()
+    assert hashes_of(short_build(tmp_path / "killed")) == whole
