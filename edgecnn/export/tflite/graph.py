@@ -66,9 +66,7 @@ class Node:
 
 @dataclass(eq=False)
 class Graph:
-    """Nodes in an order in which they can be computed. `problems` says of ONNX nodes why they are not among
-    them.
-    """
+    """Nodes in an order in which they can be computed. `problems` tell of nodes that could not be read."""
 
     nodes: list[Node]
     inputs: list[Value]

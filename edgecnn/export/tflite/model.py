@@ -86,9 +86,7 @@ class Tensor:
 
 @dataclass(eq=False)
 class Operator:
-    """One TFLite operator. `inputs` holds None for an optional input left out; `source` names the ONNX
-    node.
-    """
+    """One TFLite operator. `inputs` holds None for an optional one left out; `source` names the ONNX node."""
 
     code: str
     inputs: list[Tensor | None]

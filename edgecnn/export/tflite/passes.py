@@ -34,9 +34,7 @@ def remove_identities(graph: Graph) -> None:
 
 
 def matmul_to_gemm(graph: Graph) -> None:
-    """MatMul of a rank-2 value with constant weights, and the Add of a constant bias after it, are one
-    Gemm.
-    """
+    """MatMul of a matrix with constant weights, and the Add of a constant bias after it, are one Gemm."""
     users = graph.consumers()
     for node in list(graph.nodes):
         weights = node.input(1)

@@ -52,9 +52,7 @@ def absorb_quantization(graph: Graph) -> None:
 
 
 def quantize_interface(graph: Graph) -> None:
-    """Inputs and outputs become the integers that they are quantized to or dequantized from, under the old
-    names.
-    """
+    """Inputs and outputs become the integers they are quantized to or dequantized from, names kept."""
     users, producers = graph.consumers(), graph.producers()
     for i, value in enumerate(graph.inputs):
         quantizer = graph.sole_consumer(value, users)

@@ -36,9 +36,7 @@ KNOWN_OPERATORS = frozenset(
 
 
 class Reader:
-    """Walks the ONNX nodes once, in order, and turns each into a constant or a node with known output
-    shapes.
-    """
+    """Walks the ONNX nodes once, in order, and makes of each a constant, or a node of known output shapes."""
 
     def __init__(self, model: onnx.ModelProto, batch: int, supported: Container[str]) -> None:
         self.supported = supported
@@ -149,9 +147,7 @@ class Reader:
             raise Unsupported(f"its constant cannot be computed ({fault})") from None
 
     def _quantized(self, name: str, node: Node) -> Value:
-        """An integer activation. uint8 becomes int8 by taking 128 from both the integers and the zero
-        point.
-        """
+        """An integer activation. uint8 becomes int8: 128 is taken from the integers and the zero point."""
         quantization, dtype = _quantization(node)
         if dtype not in ("int8", "uint8") or not quantization.is_per_tensor:
             what = (
@@ -317,9 +313,7 @@ def _as_int8(quantization: Quantization, dtype: str) -> Quantization:
 
 
 def _quantized_constant(node: Node) -> Value:
-    """A constant that stays integers: int8 weights (uint8 shifted), int32 biases, int4 weights one to a
-    byte.
-    """
+    """A constant that stays integers: int8 weights (uint8 shifted), int32 biases, int4 one to a byte."""
     quantization, dtype = _quantization(node)
     integers = node.data_input().data
     assert integers is not None

@@ -1,5 +1,4 @@
-"""What each runtime knows of the operators that we write: the highest version, or that it is not there at
-all.
+"""What each runtime knows of the operators that we write: the highest version, or nothing.
 
 Sources: `kernels/register.cc` of TensorFlow Lite 2.14 and LiteRT 2, `python_ops_resolver.cc` of TFLite
 Micro.

@@ -34,9 +34,7 @@ def _as_is(model: Model) -> None:
 
 
 def _float16(model: Model) -> None:
-    """Each float32 constant of a weighted layer becomes float16, and a DEQUANTIZE that runtimes do once, at
-    load.
-    """
+    """float32 constants of weighted layers become float16 and a DEQUANTIZE, done once when loading."""
     replaced: dict[int, Tensor] = {}
     conversions: list[Operator] = []
     for operator in _weighted(model, also=("TRANSPOSE_CONV",)):
@@ -61,8 +59,7 @@ def _as_float16(array: np.ndarray) -> np.ndarray:
 
 
 def _dynamic_int8(model: Model) -> None:
-    """Symmetric int8 weights for float32 activations: one scale a channel, in fully connected layers one in
-    all.
+    """Symmetric int8 weights for float32 activations: one scale a channel, one in all for dense layers.
 
     Per-channel weights of fully connected layers give garbage in tflite-runtime 2.14.
     """

@@ -91,9 +91,7 @@ class FlatWriter:
 
 
 def write(model: Model, *, debug_names: bool = False, signature: bool = False) -> bytes:
-    """The .tflite file of the model. With `debug_names`, internal tensors keep their names of the ONNX
-    file.
-    """
+    """The .tflite file of the model. With `debug_names`, internal tensors keep their ONNX names."""
     tensors = model.tensors()
     index = {id(tensor): i for i, tensor in enumerate(tensors)}
     constants: dict[bytes, int] = {}
@@ -177,9 +175,7 @@ def _write_buffers(out: FlatWriter, constants: list[bytes], small: list[np.ndarr
 
 
 def _small_vectors(tensors: list[Tensor], model: Model, index: dict[int, int]) -> list[np.ndarray]:
-    """The distinct 4-byte vectors that the file holds besides constants: shapes, scales, operators'
-    indices.
-    """
+    """The distinct 4-byte vectors of the file besides constants: shapes, scales, operators' indices."""
     vectors = [np.asarray(tensor.shape, np.int32) for tensor in tensors]
     vectors += [tensor.quantization.scale for tensor in tensors if tensor.quantization is not None]
     for operator in model.operators:

@@ -39,9 +39,7 @@ def steps_or_error(
 def compare(
     model: onnx.ModelProto, *, n: int = 4, runtime: str = "litert", batch: int = 1, **options: Any
 ) -> tuple[Conversion, list[Any]]:
-    """(the conversion, for each output its relative error, or its distances in steps where it is
-    quantized).
-    """
+    """(the conversion, for each output its relative error, or its distances in steps if quantized)."""
     checked = {"tflite-runtime": "tflite-runtime==2.14", "tflm": "tflm"}.get(runtime, "litert")
     conversion = convert(model, batch=batch, runtime=checked, **options)
     batches = [random_inputs(model, 1000 + seed, batch) for seed in range(n)]
@@ -76,9 +74,7 @@ def assert_agrees(
     transposes: int | None = 0,
     **options: Any,
 ) -> Conversion:
-    """Fails where an output is farther off than `tolerance` (float) or `steps` (integer), or on unasked
-    TRANSPOSEs.
-    """
+    """Fails where an output is off by more than `tolerance` or `steps`, or on unasked TRANSPOSEs."""
     from export.tflite.running import operators
 
     conversion, results = compare(model, **options)

@@ -11,9 +11,7 @@ from onnx import helper, numpy_helper
 
 
 class Net:
-    """Builds an ONNX graph line by line: `x = net("Relu", x)`; numpy arrays among the inputs become
-    initializers.
-    """
+    """Builds an ONNX graph line by line, `x = net("Relu", x)`; numpy inputs are constants."""
 
     def __init__(self, opset: int = 17, seed: int = 0) -> None:
         self.opset = opset

@@ -121,7 +121,5 @@ def operators(data: bytes) -> list[tuple[str, int]]:
 
 
 def relative_error(actual: np.ndarray, wanted: np.ndarray) -> float:
-    """The largest difference, over the largest wanted value; below 0.05 float32 sums may have cancelled
-    out.
-    """
+    """The largest difference over the largest wanted value; below 0.05, sums may have cancelled out."""
     return float(np.max(np.abs(actual - wanted)) / max(float(np.max(np.abs(wanted))), 0.05))

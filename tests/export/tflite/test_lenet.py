@@ -89,6 +89,7 @@ def test_nchw_input_costs_one_operator():
     conversion = assert_agrees(lenet5(), keep_nchw_input=True)
     assert conversion.inputs[0].shape == (1, 1, 28, 28)
     assert conversion.n_operators == convert(lenet5()).n_operators + 1
+    assert_agrees(qdq(lenet5()), keep_nchw_input=True, n=10)
 
 
 def test_top1_is_the_same():

@@ -188,6 +188,17 @@ def test_float_islands_are_exact_and_told_of(name):
     assert conversion.inputs[0].dtype == conversion.outputs[0].dtype == "int8"
 
 
+@pytest.mark.parametrize("quantize", [lambda model: model, qdq], ids=["float", "int8"])
+@pytest.mark.parametrize("op", ["Conv", "MaxPool"])
+def test_strides_that_leave_out_columns_beside_padded_rows(op, quantize):
+    """SAME would be right by its definition; the old runtime reads it wrongly."""
+    net = Net()
+    x = net.input(1, 2, 5, 6)
+    window = {"kernel_shape": [3, 1], "strides": [1, 2], "pads": [1, 0, 1, 0]}
+    y = net("Conv", x, net.weights(2, 2, 3, 1), **window) if op == "Conv" else net("MaxPool", x, **window)
+    assert_agrees(quantize(net.model(y)), runtime="tflite-runtime")
+
+
 @pytest.mark.parametrize("runtime", ["litert", "litert-reference", "tflite-runtime"])
 def test_memory_that_a_reshape_shares_is_not_overwritten(runtime):
     """Without a copy, the SOFTMAX would be computed in the memory of what CONCATENATION reads after it."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import pytest
@@ -60,6 +63,16 @@ def test_int4_weights_halve_an_integer_model(runtime):
     assert dict(operators(conversion.data))["CONV_2D"] == 7
     _, (steps,) = compare(model, weights="int4", runtime=runtime, n=10)
     assert steps.mean() < 30  # 4 bits are coarse, not wrong
+
+
+def test_importing_the_converter_loads_nothing_heavy():
+    code = "import sys, edgecnn.export.tflite; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert "numpy" not in loaded
+    assert not {"onnx", "torch", "flatbuffers", "ai_edge_litert"} & set(loaded)
+    assert "edgecnn" in loaded
 
 
 def test_unknown_options_name_the_known_ones():

@@ -250,7 +250,7 @@ def test_float(model, runtime):
 @given(networks(largest=1), quantizers, RUNTIMES)
 def test_int8_operation_by_operation(model, options, runtime):
     """A step or two off at most: nothing amplifies a difference yet."""
-    quantized = qdq(model, **options)
+    quantized = qdq(model, **{**options, "fuse_relu": True})
     for result in agreed(quantized, runtime) or []:
         if isinstance(result, float):
             assert result <= 0.02, f"relative error {result}, graph in {saved(quantized)}"
@@ -261,9 +261,7 @@ def test_int8_operation_by_operation(model, options, runtime):
 @DRAWN
 @given(networks(), quantizers)
 def test_int8_networks(model, options):
-    """Whole networks may amplify single steps: the .tflite file must be as near to float as the QDQ file
-    is.
-    """
+    """Networks may amplify single steps: the .tflite file must be as near to float as the QDQ file."""
     quantized = qdq(model, **options)
     results = agreed(quantized)
     if results is None:
@@ -278,7 +276,8 @@ def test_int8_networks(model, options):
             continue
         scale = conversion.outputs[i].scale
         noise = np.mean([np.abs(w[i] - g[i]).mean() for w, g in zip(wanted, given_, strict=True)]) / scale
-        assert result.mean() <= 1 + 1.5 * noise, f"{result.mean()} steps, graph in {saved(quantized)}"
+        least = 1 if result.size > 30 else 5  # The mean of a few numbers scatters.
+        assert result.mean() <= least + 1.5 * noise, f"{result.mean()} steps, graph in {saved(quantized)}"
 
 
 def test_the_comparison_can_fail():

@@ -1,6 +1,4 @@
-"""Activations that stand alone. Integer kernels insist on the output scale of some; a QUANTIZE then
-follows.
-"""
+"""Activations that stand alone. Where an integer kernel insists on a scale, a QUANTIZE follows."""
 
 from __future__ import annotations
 
@@ -81,8 +79,7 @@ def clip(lower: Lowering, node: Node) -> None:
 
 
 def _clip_by_steps(lower: Lowering, node: Node, source: Tensor, limits: tuple[float, float]) -> None:
-    """MAXIMUM and MINIMUM, as far as they are needed: integers clip by themselves at the ends of their
-    range.
+    """MAXIMUM and MINIMUM, as far as needed: integers clip by themselves at the ends of their range.
 
     Integers are first brought to the scale of the result. An operator of its own would do that, too, but
     the int8 RELU6 of TFLite Micro does not, and the RELU of XNNPACK fails on scales that lie far apart.
@@ -150,9 +147,7 @@ def gelu(lower: Lowering, node: Node) -> None:
 
 
 def hard_sigmoid(lower: Lowering, node: Node) -> None:
-    """clip(alpha x + beta, 0, 1) = alpha * clip(x + beta / alpha, 0, 1 / alpha); with alpha = 1/6 that is
-    RELU6.
-    """
+    """clip(a x + b, 0, 1) = a * clip(x + b / a, 0, 1 / a); with a = 1/6 the clip is RELU6."""
     alpha, beta = node.attributes.get("alpha", 0.2), node.attributes.get("beta", 0.5)
     source = lower.tensor(node.data_input())
     if alpha <= 0:

@@ -67,9 +67,7 @@ class Lowering:
         return self.constant(np.transpose(value.data, permutation), value.dtype, quantization)
 
     def rearrange(self, tensor: Tensor, permutation: tuple[int, ...]) -> Tensor:
-        """The tensor with its axes in that order: by RESHAPE where only axes of size 1 move, else by
-        TRANSPOSE.
-        """
+        """The tensor with its axes in that order: by RESHAPE where only axes of size 1 move, or TRANSPOSE."""
         if tensor.columns is not None:
             raise Unsupported("its input is a flattened image whose order cannot be carried here")
         if tensor.permutation == permutation:

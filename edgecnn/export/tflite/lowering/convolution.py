@@ -59,13 +59,17 @@ def window_of(node: Node, kernel: tuple[int, int]) -> Window:
 
 
 def is_same(window: Window, in_size: tuple[int, int], out_size: tuple[int, int]) -> bool:
-    """Whether TFLite's SAME padding is the window's: as much before as after, the odd one after."""
+    """Whether TFLite's SAME padding is the window's: as much before as after, the odd one after.
+
+    Not where strides leave out the last rows or columns: VALID says the same there, and the XNNPACK of
+    tflite-runtime 2.14 takes the negative sum of SAME's pads for a huge one.
+    """
     for axis in (0, 1):
         if out_size[axis] != -(-in_size[axis] // window.strides[axis]):
             return False
         effective = (window.kernel[axis] - 1) * window.dilations[axis] + 1
-        total = max((out_size[axis] - 1) * window.strides[axis] + effective - in_size[axis], 0)
-        if window.pads[axis] != total // 2:
+        total = (out_size[axis] - 1) * window.strides[axis] + effective - in_size[axis]
+        if total < 0 or window.pads[axis] != total // 2:
             return False
     return True
 

@@ -13,9 +13,7 @@ from edgecnn.export.tflite.reader import Unsupported
 
 
 def gemm(lower: Lowering, node: Node) -> None:
-    """Gemm with constant weights. After a flatten the columns of the weights follow the NHWC order of the
-    image.
-    """
+    """Gemm with constant weights. After a flatten, their columns follow the NHWC order of the image."""
     weights, attributes = node.data_input(1), node.attributes
     if attributes.get("transA"):
         raise Unsupported("transA is not converted")

@@ -31,9 +31,7 @@ def binary(code: str, *, same_scale: bool = False, fuses: bool = True) -> Callab
 
 
 def common_layout(lower: Lowering, node: Node) -> tuple[int, ...]:
-    """The order of axes for an operation on several tensors: that of an input of full rank, NHWC before
-    others.
-    """
+    """The order of axes for several tensors: that of an input of full rank, NHWC before others."""
     rank = len(node.output.shape)
     layouts = [
         lower.tensor(value).permutation
@@ -63,9 +61,7 @@ def operand(lower: Lowering, value: Value, permutation: tuple[int, ...]) -> Tens
 
 
 def _without_leading_ones(array: np.ndarray) -> np.ndarray:
-    """Broadcasting supplies leading axes of size 1: fewer bytes, and kernels know a vector of channels
-    best.
-    """
+    """Broadcasting supplies leading axes of size 1; kernels know a vector of channels best."""
     while array.ndim > 1 and array.shape[0] == 1:
         array = array[0]
     return array.reshape(1) if array.ndim == 0 else array

@@ -66,9 +66,7 @@ def kernel_tensor(lower: Lowering, weights: Value, permutation: tuple[int, ...],
 
 
 def bias_tensor(lower: Lowering, bias: Value | None, data: Tensor, weights: Value, n_out: int) -> Tensor:
-    """The bias of n_out channels, zero where there is none. For integers: int32 of input scale x weight
-    scale.
-    """
+    """The bias of n_out channels, zero where there is none; int32 of input x weight scale for integers."""
     if bias is not None and not bias.is_constant:
         raise Unsupported("its bias is computed, not constant")
     numbers = np.zeros(n_out, np.float32) if bias is None else bias.numbers().reshape(-1).astype(np.float32)

@@ -98,9 +98,7 @@ def _runs_in_order(source: Tensor, before: tuple[int, ...], after: tuple[int, ..
 
 
 def _with_unit_axes(order: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Adds the axes of size 1: in rank 4 so that the layout is NHWC where it can be, else where ONNX has
-    them.
-    """
+    """Adds the axes of size 1: in rank 4 so that the layout is NHWC if it can be, else in ONNX's place."""
     rank = len(shape)
     for candidate in ((0, 2, 3, 1), natural(rank)):
         if len(candidate) == rank and [axis for axis in candidate if shape[axis] > 1] == list(order):
@@ -144,9 +142,7 @@ def _as_flattened(before: tuple[int, ...], after: tuple[int, ...]) -> tuple[int,
 
 
 def _ends_in_gemm(lower: Lowering, value: Value) -> bool:
-    """Whether all that reads the rows are fully connected layers, whose weights can follow any order of
-    columns.
-    """
+    """Whether only fully connected layers read the rows: their weights can follow any order of columns."""
     if value in lower.graph.outputs:
         return False
     for node in lower.users[value]:
