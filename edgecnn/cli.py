@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edgecnn.records import Report
 
 ALIASES = {"val": "validate", "bench": "benchmark"}
-ORDER = ("init", "build", "validate", "benchmark", "predict", "report", "schema")
+ORDER = ("init", "build", "validate", "benchmark", "predict", "convert", "report", "schema")
 INTERRUPTED = 130
 
 
@@ -239,6 +239,64 @@ def predict(artifact: Path, images: tuple[Path, ...], runtime: str | None, top: 
         from edgecnn.report import terminal
 
         terminal.print_predictions(predictions, terminal.make_console())
+
+
+@cli.command()
+@click.argument("model", type=PATH)
+@click.option("-o", "--output", type=PATH, help="The file to write.  [default: MODEL with .tflite]")
+@click.option(
+    "--io",
+    type=click.Choice(["int8", "uint8", "float32"]),
+    default="int8",
+    show_default=True,
+    help="Inputs and outputs of a quantized model.",
+)
+@click.option(
+    "--weights",
+    type=click.Choice(["as-is", "float16", "int8", "int4"]),
+    default="as-is",
+    show_default=True,
+    help="Weights in fewer bits: float16, int8 (dynamic range) of float models, int4 of QDQ models.",
+)
+@click.option("--batch", default=1, show_default=True, type=click.IntRange(1), help="Where the batch is open.")
+@click.option("--runtime", help="Refuse what it cannot run: litert, tflite-runtime==2.14, tflm.")
+@click.option("--keep-nchw-input", is_flag=True, help="Leave images channels first (adds a TRANSPOSE).")
+@click.option("--signature", is_flag=True, help="Add the signature serving_default.")
+@click.option("--debug-names", is_flag=True, help="Keep the names of tensors inside.")
+@click.option(
+    "--compare",
+    "n_compared",
+    default=0,
+    type=click.IntRange(0, 10_000),
+    metavar="N",
+    help="Run N random inputs through both files.",
+)
+@json_option
+@common
+def convert(model: Path, output: Path | None, n_compared: int, as_json: bool, **options: Any) -> None:
+    """Convert ONNX to TFLite.
+
+    A QDQ-quantized model gives a full-integer file with the same scales, zero points and weights. What
+    cannot be converted is listed whole, and nothing is written. Exit code 1 when --compare finds more
+    than rounding explains.
+
+    \b
+    Examples:
+      edgecnn convert model.onnx
+      edgecnn convert model.int8.onnx -o model.tflite --compare 20
+      edgecnn convert model.onnx --weights int8 --runtime tflite-runtime==2.14
+    """
+    from edgecnn import pipeline
+
+    facts = pipeline.convert(model, output, n_compared=n_compared, **options)
+    if as_json:
+        _print_json(facts)
+    else:
+        from edgecnn.report import terminal
+
+        terminal.print_conversion(facts, terminal.make_console())
+    comparison = facts["comparison"]
+    sys.exit(1 if comparison and comparison["agrees"] is False else 0)
 
 
 @cli.command()

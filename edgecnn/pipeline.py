@@ -8,8 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgecnn import build_folder, data, gate, recipe_file
+from edgecnn import build_folder, data, files, gate, recipe_file
+from edgecnn.comparison import compare
 from edgecnn.errors import UsageError
+from edgecnn.export import tflite
 from edgecnn.ondevice.runtimes import RUNTIMES
 from edgecnn.progress import Progress, Silent
 from edgecnn.recipe import Recipe
@@ -202,6 +204,36 @@ def _with_old_times(artifact: Artifact, fresh: list[Measurement]) -> Artifact:
     old = {(m.target, m.runtime, m.num_threads): m.model_dump(mode="json") for m in artifact.measurements}
     timed = tuple(with_times(m, old.get((m.target, m.runtime, m.num_threads))) for m in fresh)
     return artifact.model_copy(update={"measurements": timed})
+
+
+def convert(source: Path, output: Path | None = None, *, n_compared: int = 0, **options: Any) -> dict[str, Any]:
+    """Writes the .tflite equivalent of the ONNX file `source` to `output` (default: beside it).
+
+    `options` are those of `export.tflite.convert`. With `n_compared`, that many random inputs are run
+    through both files. Returns what was written, what the converter says of it, and the comparison.
+    Raises ConversionError or UsageError; then nothing is written.
+    """
+    output = output or source.with_suffix(".tflite")
+    if output.exists() and output.samefile(source):
+        raise UsageError("the output would replace the source", where=str(output), fix="name another with -o")
+    conversion = tflite.convert(source, **options)
+    files.write_bytes(output, conversion.data)
+    facts: dict[str, Any] = {
+        "file": str(output),
+        "size_bytes": len(conversion.data),
+        "source_bytes": source.stat().st_size,
+        "n_operators": conversion.n_operators,
+        "inputs": [asdict(spec) for spec in conversion.inputs],
+        "outputs": [asdict(spec) for spec in conversion.outputs],
+        "notes": list(conversion.notes),
+        "comparison": None,
+    }
+    if n_compared:
+        compared = compare(source, output, conversion, TARGETS["host"](), n_inputs=n_compared)
+        # Weights in fewer bits are meant to differ: the figures say what they cost, and are not judged.
+        judged = options.get("weights", "as-is") == "as-is"
+        facts["comparison"] = {**asdict(compared), "agrees": compared.agrees if judged else None}
+    return facts
 
 
 def benchmark(

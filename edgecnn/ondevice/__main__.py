@@ -24,6 +24,7 @@ from edgecnn.ondevice.manifest import DeviceError, Manifest
 from edgecnn.ondevice.memory import peak_memory
 from edgecnn.ondevice.predict import picture_files, predict, preferred_runtime
 from edgecnn.ondevice.preprocess import load_images
+from edgecnn.ondevice.run import run
 from edgecnn.ondevice.runtimes import RUNTIMES, require_file
 
 EXIT_FAULT = 3
@@ -62,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     _add_model(memory)
     memory.set_defaults(verb=_memory)
     _add_predict(verbs)
+    _add_run(verbs)
     return top
 
 
@@ -95,6 +97,15 @@ def _add_benchmark(verbs: Any) -> None:
     verb.add_argument("--min-samples", type=int, default=plan.min_samples)
     verb.add_argument("--samples-per-s", type=int, default=plan.samples_per_s)
     verb.set_defaults(verb=_benchmark)
+
+
+def _add_run(verbs: Any) -> None:
+    verb = verbs.add_parser("run", help="the outputs for given arrays, no preprocessing")
+    _add_model(verb)
+    verb.add_argument("--inputs", type=Path, required=True, help=".npz, by input name [n, *input shape]")
+    verb.add_argument("--output", type=Path, required=True, help=".npz to write the outputs to, by name")
+    verb.add_argument("--no-optimize", action="store_true", help="the runtime's reference path")
+    verb.set_defaults(verb=_run)
 
 
 def _add_predict(verbs: Any) -> None:
@@ -139,6 +150,23 @@ def _benchmark(options: argparse.Namespace) -> Dict[str, Any]:
         options.warmup_s, options.warmup_runs, options.min_s, options.min_samples, options.samples_per_s
     )
     return benchmark(options.model, _runtime(options), options.threads, plan)
+
+
+def _run(options: argparse.Namespace) -> Dict[str, Any]:
+    require_file(options.model)
+    try:
+        with np.load(options.inputs, allow_pickle=False) as file:
+            inputs = dict(file)
+    except (OSError, ValueError) as fault:
+        raise DeviceError(f"cannot read {options.inputs}: {fault}", "name an .npz file") from fault
+    outputs = run(options.model, inputs, _runtime(options), options.threads, not options.no_optimize)
+    # Names of tensors may be no names of keywords; a file object keeps the name of the file.
+    with options.output.open("wb") as file:
+        np.savez(file, **outputs)
+    return {
+        "output": str(options.output),
+        "shapes": {name: list(array.shape) for name, array in outputs.items()},
+    }
 
 
 def _memory(options: argparse.Namespace) -> Dict[str, Any]:

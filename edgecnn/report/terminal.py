@@ -25,6 +25,7 @@ from rich.table import Table as RichTable
 from edgecnn.records import Report
 from edgecnn.report import tables
 from edgecnn.report.tables import Table
+from edgecnn.units import format_size
 
 STYLES = {
     "pass": "green",
@@ -177,3 +178,39 @@ def print_predictions(predictions: Sequence[Mapping[str, Any]], console: Console
         console.print(f"[bold]{escape(prediction['picture'])}[/]")
         for guess in prediction["guesses"]:
             console.print(f"  {guess['probability']:>7.2%}  {escape(guess['class_name'])}")
+
+
+def print_conversion(facts: Mapping[str, Any], console: Console) -> None:
+    """What was written, what was changed on the way, and how the two files compare."""
+    size, source = format_size(facts["size_bytes"]), format_size(facts["source_bytes"])
+    console.print(
+        f"wrote {escape(facts['file'])}: {size} (the .onnx: {source}), {facts['n_operators']} operators"
+    )
+    for side in ("inputs", "outputs"):
+        for spec in facts[side]:
+            scale = (
+                "" if spec["scale"] is None else f", scale {spec['scale']:.6g}, zero point {spec['zero_point']}"
+            )
+            shape = " x ".join(map(str, spec["shape"]))
+            console.print(f"  {side[:-1]} {escape(spec['name'])}: {spec['dtype']} {shape}{scale}")
+    for note in facts["notes"]:
+        console.print(f"  [yellow]note[/]: {escape(note)}")
+    if facts["comparison"]:
+        _print_comparison(facts["comparison"], console)
+
+
+def _print_comparison(comparison: Mapping[str, Any], console: Console) -> None:
+    verdicts = {
+        True: "[green]agrees[/] with",
+        False: "[bold red]differs by more than rounding[/] from",
+        None: "weights in fewer bits, compared with",
+    }
+    on = f"onnxruntime on {comparison['n_inputs']} random inputs ({comparison['runtime']})"
+    console.print(f"{verdicts[comparison['agrees']]} {on}")
+    for output in comparison["outputs"]:
+        if output["lsb_histogram"]:
+            counts = ", ".join(f"{count:,} by {lsb}" for lsb, count in output["lsb_histogram"].items())
+            console.print(f"  {escape(output['name'])}: values off {counts} LSB")
+        else:
+            largest = f"{output['largest_difference']:.2g} of {output['largest_value']:.3g}"
+            console.print(f"  {escape(output['name'])}: largest difference {largest}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,29 @@ class HostTarget:
             arguments += ["--output", str(output_path)] + ([] if optimize else ["--no-optimize"])
             self._run(arguments, about=_about(model_path, runtime), timeout_s=self.timeout_s)
             return np.load(output_path, allow_pickle=False)
+
+    def run(
+        self,
+        model_path: Path,
+        inputs: Mapping[str, NDArray],
+        runtime: str,
+        *,
+        optimize: bool = True,
+        num_threads: int = 1,
+    ) -> dict[str, NDArray]:
+        """The outputs of a model by name, each [n, *output shape], for `inputs` by name, [n, *input shape].
+
+        Each row is one inference; nothing is preprocessed.
+        """
+        with tempfile.TemporaryDirectory(prefix="edgecnn-") as folder:
+            inputs_path, output_path = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
+            np.savez(inputs_path, **inputs)
+            arguments = ["run", *_model_arguments(model_path, runtime, num_threads)]
+            arguments += ["--inputs", str(inputs_path), "--output", str(output_path)]
+            arguments += [] if optimize else ["--no-optimize"]
+            self._run(arguments, about=_about(model_path, runtime), timeout_s=self.timeout_s)
+            with np.load(output_path, allow_pickle=False) as outputs:
+                return dict(outputs)
 
     def benchmark(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from edgecnn.ondevice import evaluate as module
 from edgecnn.ondevice.evaluate import batch_size, evaluate
 from edgecnn.ondevice.manifest import DeviceError, Preprocessing, TensorSpec
 from edgecnn.ondevice.preprocess import load_images, model_input
-from edgecnn.ondevice.runtimes import available_runtimes
+from edgecnn.ondevice.run import run
+from edgecnn.ondevice.runtimes import available_runtimes, load_model
 
 TFLITE = available_runtimes("tflite")
 IMAGES = tiny_models.random_images(37)
@@ -155,3 +157,15 @@ def test_images_of_another_size(models):
             np.zeros((1, 5, 4, 1), np.uint8),
             "onnxruntime",
         )
+
+
+def test_run_takes_arrays_by_name_and_gives_outputs_by_name(models: SimpleNamespace) -> None:
+    spec = load_model("litert", models.int8_tflite).single_input()
+    rows = np.random.default_rng(0).integers(-128, 128, (3, *spec.shape)).astype(np.int8)
+    (outputs,) = run(models.int8_tflite, {spec.name: rows}, "litert").values()
+    runtime = load_model("litert", models.int8_tflite)
+    assert np.array_equal(outputs, np.stack([runtime.run(row)[0] for row in rows]))
+    with pytest.raises(DeviceError, match="the model takes the inputs"):
+        run(models.int8_tflite, {"other": rows}, "litert")
+    with pytest.raises(DeviceError, match="cannot run it"):
+        run(models.int8_tflite, {spec.name: rows[:, :, :5]}, "litert")

@@ -64,6 +64,14 @@ class OnnxRuntime(Runtime):
         # The OrtValue wraps this memory: no copy is made when the session runs.
         self._feed = {self.inputs[0].name: np.ascontiguousarray(batch)}
 
+    def run_all(self, arrays: List[np.ndarray]) -> List[np.ndarray]:
+        feed = {spec.name: np.ascontiguousarray(array) for spec, array in zip(self.inputs, arrays)}
+        try:
+            outputs: List[np.ndarray] = self._session.run(self._output_names, feed)
+        except Exception as fault:
+            raise DeviceError(f"onnxruntime cannot run it: {fault}", "check shapes and types") from fault
+        return outputs
+
     def invoke(self) -> None:
         self._last = self._session.run(self._output_names, self._feed)
 

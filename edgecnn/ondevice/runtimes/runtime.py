@@ -53,6 +53,10 @@ class Runtime:
         self.invoke()
         return self.result()
 
+    def run_all(self, arrays: List[np.ndarray]) -> List[np.ndarray]:
+        """One inference of a model with any number of inputs, in the order of `inputs`. Raises DeviceError."""
+        raise NotImplementedError
+
     def single_input(self) -> TensorSpec:
         """Raises DeviceError where the model has several inputs, or one of unknown size beside the batch."""
         if len(self.inputs) != 1:

@@ -57,6 +57,17 @@ class TFLiteInterpreter(Runtime):
         self.check_batch(batch)
         self._interpreter.set_tensor(self._input_index, batch)
 
+    def run_all(self, arrays: List[np.ndarray]) -> List[np.ndarray]:
+        try:
+            for detail, array in zip(self._interpreter.get_input_details(), arrays):
+                self._interpreter.set_tensor(detail["index"], array)
+            self.invoke()
+        except (ValueError, RuntimeError) as fault:
+            raise DeviceError(
+                f"{self.distribution} cannot run it: {fault}", "check shapes and types"
+            ) from fault
+        return self.result()
+
     def result(self) -> List[np.ndarray]:
         return [self._interpreter.get_tensor(index) for index in self._output_indexes]
 
