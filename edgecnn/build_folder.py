@@ -42,7 +42,7 @@ def check(folder: Path, recipe: Recipe) -> None:
     if not any(folder.iterdir()):
         return
     built = _name_in_report(folder)
-    if built is None and not (folder / LOCK).is_file():
+    if built is None and not (folder / stages.FOLDER).is_dir():
         raise UsageError(
             "the output folder holds something that is not a build",
             where=str(folder),

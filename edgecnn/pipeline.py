@@ -15,13 +15,14 @@ from edgecnn.export import tflite
 from edgecnn.ondevice.runtimes import RUNTIMES
 from edgecnn.progress import Progress, Silent
 from edgecnn.recipe import Recipe
-from edgecnn.records import Artifact, Measurement, ParityRecord, Report, StageFigures
+from edgecnn.records import Artifact, FloatParity, Measurement, ParityRecord, Report, StageFigures
 from edgecnn.report import remarks
 from edgecnn.stages import Planned, Stage, StageStore
 from edgecnn.steps.artifacts import export_stage
 from edgecnn.steps.measurements import (
     accuracy_records,
     benchmark_files,
+    float_parity_records,
     measure_stages,
     parity_records,
     read_manifest,
@@ -111,11 +112,7 @@ class _Plan:
         artifacts = tuple(
             self._measured(Artifact.model_validate(record)) for record in store.facts(self.export)["artifacts"]
         )
-        parity = tuple(
-            ParityRecord.model_validate(record)
-            for evaluate, _ in self.measured
-            for record in store.facts(evaluate)["parity"]
-        )
+        evaluated = [store.facts(evaluate) for evaluate, _ in self.measured]
         notes = [*store.facts(self.export)["notes"]]
         if self.quantized:
             notes = [*store.facts(self.quantized)["notes"], *notes]
@@ -125,7 +122,10 @@ class _Plan:
             environment=store.facts(self.measured[0][1])["environment"],
             artifacts=artifacts,
             stages=self._ledger(),
-            parity=parity,
+            parity=tuple(ParityRecord.model_validate(r) for facts in evaluated for r in facts["parity"]),
+            float_parity=tuple(
+                FloatParity.model_validate(r) for facts in evaluated for r in facts["float_parity"]
+            ),
             verdicts=gate.judge(recipe.budget, artifacts),
             notes=(*notes, *remarks.on_speed(artifacts)),
         )
@@ -182,6 +182,7 @@ def validate(folder: Path, *, target_name: str = "host", progress: Progress | No
             "environment": built.environment if same_machine else asdict(environment),
             "artifacts": artifacts,
             "parity": tuple(parity_records(folder, found, outputs, test, target)),
+            "float_parity": tuple(float_parity_records(outputs)),
             "verdicts": gate.judge(recipe.budget, artifacts),
             "notes": (
                 *(f"{file} is not the file that was built: its sha256 is another" for file in altered),

@@ -116,6 +116,16 @@ class ParityRecord(Record):
     n_images: int
 
 
+class FloatParity(Record):
+    """How far the two float32 files of the compressed network are apart on the test images."""
+
+    reference: str
+    candidate: str
+    runtime: str
+    largest_difference: float = Field(description="of a logit, as a share of the largest logit")
+    n_images: int
+
+
 class Verdict(Record):
     """One limit, held against what was measured. Only `pass` is green."""
 
@@ -135,6 +145,7 @@ class Report(Record):
     artifacts: tuple[Artifact, ...]
     stages: tuple[StageFigures, ...]
     parity: tuple[ParityRecord, ...]
+    float_parity: tuple[FloatParity, ...] = ()
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...] = ()
 

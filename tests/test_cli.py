@@ -529,3 +529,9 @@ def test_a_build_does_not_write_over_the_recipe_that_it_was_given(built: tuple[P
     assert result.exit_code == 2
     assert "would write over the recipe" in told(result)
     assert recipe.read_text() == before
+
+
+def test_the_float_pair_is_one_network(built: tuple[Path, Report]) -> None:
+    _, report = built
+    assert {record.runtime for record in report.float_parity} >= {"litert"}
+    assert all(record.largest_difference <= 1e-5 for record in report.float_parity)

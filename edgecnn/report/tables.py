@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgecnn.records import Measurement, ParityRecord, Report, Verdict
+from edgecnn.records import FloatParity, Measurement, ParityRecord, Report, Verdict
 from edgecnn.report.remarks import shown_measurement
 from edgecnn.units import format_ms, format_points, format_share, format_size
 
@@ -196,6 +196,7 @@ def limit_text(metric: str, value: float) -> str:
 def remarks(report: Report) -> list[str]:
     """What is said below the summary: parity, the target, what is slow and why, doubts about the timing."""
     lines = [parity_line(record) for record in report.parity if _is_shown(record, report.parity)]
+    lines += [float_parity_line(record) for record in report.float_parity[:1]]
     if report.environment.get("target") == "host" and not report.environment.get("board_model"):
         lines.append("these are times of this machine, not of a board")
     lines += report.notes
@@ -231,6 +232,13 @@ def parity_line(record: ParityRecord) -> str:
     return (
         f"int8 ONNX = TFLite: top-1 equal on {n_equal:,} of {record.n_images:,}, logits at most "
         f"{record.max_lsb} LSB apart ({record.runtime} against {record.reference.partition(' on ')[2]})"
+    )
+
+
+def float_parity_line(record: FloatParity) -> str:
+    return (
+        f"fp32 ONNX = TFLite: logits differ by at most {record.largest_difference:.1g} of the largest "
+        f"({record.runtime} against onnxruntime, {record.n_images:,} images)"
     )
 
 

@@ -14,7 +14,7 @@ from edgecnn.data import Dataset
 from edgecnn.errors import UsageError
 from edgecnn.ondevice.manifest import DeviceError, Manifest
 from edgecnn.progress import Progress
-from edgecnn.records import Artifact, ClassFigures, Measurement, ParityRecord
+from edgecnn.records import Artifact, ClassFigures, FloatParity, Measurement, ParityRecord
 from edgecnn.stages import Stage
 from edgecnn.steps.networks import Workshop
 from edgecnn.targets import TARGETS
@@ -102,6 +102,7 @@ def _evaluate(
     return {
         "measurements": {key: [m.model_dump(mode="json") for m in ms] for key, ms in measured.items()},
         "parity": [record.model_dump(mode="json") for record in parity],
+        "float_parity": [record.model_dump(mode="json") for record in float_parity_records(outputs)],
     }
 
 
@@ -212,6 +213,24 @@ def parity_records(
                 )
             )
     return records
+
+
+def float_parity_records(outputs: Outputs) -> list[FloatParity]:
+    """The float32 TFLite file on each runtime against the float32 ONNX file on onnxruntime, with one thread."""
+    expected = outputs.get(("fp32.onnx", "onnxruntime", 1))
+    if expected is None:
+        return []
+    return [
+        FloatParity(
+            reference="fp32.onnx on onnxruntime",
+            candidate=key,
+            runtime=runtime,
+            largest_difference=float(np.abs(logits - expected).max() / np.abs(expected).max()),
+            n_images=len(expected),
+        )
+        for (key, runtime, threads), logits in outputs.items()
+        if key == "fp32.tflite" and threads == 1
+    ]
 
 
 def benchmark_files(

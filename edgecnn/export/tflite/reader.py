@@ -109,6 +109,9 @@ class Reader:
             node.outputs = [self._quantized(proto.output[0], node)]
         elif node.op == "DequantizeLinear":
             node.outputs = [self._dequantized(proto.output[0], node)]
+        elif node.op == "Clip" and node.data_input().quantization is not None:
+            self._clip_integers(proto.output[0], node)
+            return
         else:
             node.outputs = self._infer(proto, node)
         for value in node.outputs:
@@ -172,6 +175,31 @@ class Reader:
                 f"{source.name} was quantized with another scale or zero point than it is read with"
             )
         return Value(name, source.shape)
+
+    def _clip_integers(self, name: str, node: Node) -> None:
+        """A Clip between QuantizeLinear and DequantizeLinear, as torch writes activations of 7 bits: the same
+        limits as real numbers, between a pair of its own.
+        """
+        integers = node.data_input()
+        assert integers.quantization is not None
+        limits: list[Value | None] = []
+        for value in node.inputs[1:]:
+            if value is not None and value.data is None:
+                raise Unsupported("its limits are computed, not constant")
+            if value is None or value.data is None:
+                limits.append(None)
+                continue
+            shift = 128 if value.dtype == "uint8" else 0
+            real = integers.quantization.dequantize(value.data.astype(np.int64) - shift)
+            limits.append(_constant(value.name, real))
+        before, clipped = Value(f"{name}_real", integers.shape), Value(f"{name}_clipped", integers.shape)
+        after = Value(name, integers.shape, "int8", None, integers.quantization)
+        self.values[name] = after
+        self.nodes += [
+            Node("DequantizeLinear", [integers], [before], {}, node.name),
+            Node("Clip", [before, *limits], [clipped], {}, node.name),
+            Node("QuantizeLinear", [clipped], [after], {}, node.name),
+        ]
 
     def _infer(self, proto: onnx.NodeProto, node: Node) -> list[Value]:
         """The outputs, with the shapes that ONNX's own inference gives."""

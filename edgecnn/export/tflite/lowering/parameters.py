@@ -79,6 +79,11 @@ def bias_tensor(lower: Lowering, bias: Value | None, data: Tensor, weights: Valu
     if bias is not None and bias.dtype == "int32" and _close(bias.quantization, scale):
         assert bias.data is not None
         return lower.constant(np.broadcast_to(bias.data.reshape(-1), (n_out,)), "int32", quantization)
+    if bias is not None and bias.quantization is not None:
+        lower.note(
+            f"{lower.node.op} {lower.node.name}: its bias was quantized anew, with input scale x weight scale "
+            "(TFLite takes no other)"
+        )
     integers = quantization.quantize(numbers, "int32")
     _note_lost_bias(lower, numbers, quantization.dequantize(integers))
     return lower.constant(integers, "int32", quantization)
