@@ -145,10 +145,10 @@ def validate(folder: Path, target: str, as_json: bool) -> None:
     Example:
       edgecnn validate artifacts/mnist_lenet5_int8
     """
-    from edgecnn import pipeline
+    from edgecnn import operations
 
     with _terminal_progress() as progress:
-        report = pipeline.validate(folder, target_name=_target(target), progress=progress)
+        report = operations.validate(folder, target_name=_target(target), progress=progress)
     _finish(report, as_json)
 
 
@@ -193,10 +193,10 @@ def benchmark(
       edgecnn benchmark model.tflite
       edgecnn benchmark old.tflite new.tflite --runtime litert --threads 1 --json
     """
-    from edgecnn import pipeline
+    from edgecnn import operations
 
     with _terminal_progress() as progress:
-        records = pipeline.benchmark(
+        records = operations.benchmark(
             artifacts,
             target_name=_target(target),
             runtimes=runtimes,
@@ -230,9 +230,9 @@ def predict(artifact: Path, images: tuple[Path, ...], runtime: str | None, top: 
     Example:
       edgecnn predict artifacts/mnist_lenet5_int8/mnist_lenet5_int8.int8.tflite digit.png
     """
-    from edgecnn import pipeline
+    from edgecnn import operations
 
-    predictions = pipeline.predict(artifact, images, runtime=runtime, top_k=top)
+    predictions = operations.predict(artifact, images, runtime=runtime, top_k=top)
     if as_json:
         _print_json(predictions)
     else:
@@ -286,9 +286,9 @@ def convert(model: Path, output: Path | None, n_compared: int, as_json: bool, **
       edgecnn convert model.int8.onnx -o model.tflite --compare 20
       edgecnn convert model.onnx --weights int8 --runtime tflite-runtime==2.14
     """
-    from edgecnn import pipeline
+    from edgecnn import operations
 
-    facts = pipeline.convert(model, output, n_compared=n_compared, **options)
+    facts = operations.convert(model, output, n_compared=n_compared, **options)
     if as_json:
         _print_json(facts)
     else:

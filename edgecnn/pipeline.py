@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgecnn import build_folder, data, files, gate, recipe_file
-from edgecnn.comparison import compare
-from edgecnn.errors import UsageError
-from edgecnn.export import tflite
-from edgecnn.ondevice.runtimes import RUNTIMES
+from edgecnn import build_folder, gate, recipe_file
 from edgecnn.progress import Progress, Silent
 from edgecnn.recipe import Recipe
 from edgecnn.records import Artifact, FloatParity, Measurement, ParityRecord, Report, StageFigures
@@ -20,20 +14,13 @@ from edgecnn.report import remarks
 from edgecnn.stages import Planned, Stage, StageStore
 from edgecnn.steps.artifacts import export_stage
 from edgecnn.steps.measurements import (
-    accuracy_records,
-    benchmark_files,
-    float_parity_records,
     measure_stages,
-    parity_records,
-    read_manifest,
     record_for,
-    run_all,
     with_times,
 )
 from edgecnn.steps.networks import Workshop, network_stages
 from edgecnn.steps.quantization import quantize_stage
 from edgecnn.targets import TARGETS
-from edgecnn.targets.record import Environment
 
 
 def build(
@@ -153,153 +140,3 @@ class _Plan:
 
 def _recipe_facts(recipe: Recipe) -> dict[str, Any]:
     return {**recipe.model_dump(mode="json"), "sha256": recipe.sha256}
-
-
-def validate(folder: Path, *, target_name: str = "host", progress: Progress | None = None) -> Report:
-    """Runs every artifact in `folder` over the test set again, and holds the budget of its recipe against that.
-
-    Times and memory are those of the build, for files that are still the same. Nothing is written.
-    Raises UsageError where `folder` holds no build, or one of its files is gone.
-    """
-    progress = progress or Silent()
-    built = build_folder.read_report(folder)
-    recipe = build_folder.read_recipe(folder, built)
-    target = TARGETS[target_name]()
-    environment = target.probe()
-    test = data.load(recipe.data.name).test
-    found = [build_folder.as_it_is(folder, artifact) for artifact in built.artifacts]
-    outputs = run_all(folder, found, test, target, environment, progress)
-    measured = accuracy_records(found, outputs, test, environment)
-    same_machine = _is_same_machine(built.environment, environment)
-    artifacts = tuple(
-        _with_old_times(artifact, measured[artifact.key]) if same_machine
-        else artifact.model_copy(update={"measurements": tuple(measured[artifact.key])})
-        for artifact in found
-    )  # fmt: skip
-    altered = [now.file for now, then in zip(found, built.artifacts, strict=True) if now.sha256 != then.sha256]
-    return built.model_copy(
-        update={
-            "environment": built.environment if same_machine else asdict(environment),
-            "artifacts": artifacts,
-            "parity": tuple(parity_records(folder, found, outputs, test, target)),
-            "float_parity": tuple(float_parity_records(outputs)),
-            "verdicts": gate.judge(recipe.budget, artifacts),
-            "notes": (
-                *(f"{file} is not the file that was built: its sha256 is another" for file in altered),
-                *remarks.on_speed(artifacts),
-            ),
-        }
-    )
-
-
-def _is_same_machine(then: Mapping[str, Any], now: Environment) -> bool:
-    """Whether times measured `then` are times of the machine as it is `now`."""
-    facts = asdict(now)
-    return all(
-        then.get(name) == facts[name] for name in ("target", "cpu_model", "kernel", "python", "runtimes")
-    )
-
-
-def _with_old_times(artifact: Artifact, fresh: list[Measurement]) -> Artifact:
-    """`artifact` with its `fresh` measurements; each has the times of the old one that it repeats."""
-    old = {(m.target, m.runtime, m.num_threads): m.model_dump(mode="json") for m in artifact.measurements}
-    timed = tuple(with_times(m, old.get((m.target, m.runtime, m.num_threads))) for m in fresh)
-    return artifact.model_copy(update={"measurements": timed})
-
-
-def convert(source: Path, output: Path | None = None, *, n_compared: int = 0, **options: Any) -> dict[str, Any]:
-    """Writes the .tflite equivalent of the ONNX file `source` to `output` (default: beside it).
-
-    `options` are those of `export.tflite.convert`. With `n_compared`, that many random inputs are run
-    through both files. Returns what was written, what the converter says of it, and the comparison.
-    Raises ConversionError or UsageError; then nothing is written.
-    """
-    output = output or source.with_suffix(".tflite")
-    if output.exists() and output.samefile(source):
-        raise UsageError("the output would replace the source", where=str(output), fix="name another with -o")
-    conversion = tflite.convert(source, **options)
-    files.write_bytes(output, conversion.data)
-    facts: dict[str, Any] = {
-        "file": str(output),
-        "size_bytes": len(conversion.data),
-        "source_bytes": source.stat().st_size,
-        "n_operators": conversion.n_operators,
-        "inputs": [asdict(spec) for spec in conversion.inputs],
-        "outputs": [asdict(spec) for spec in conversion.outputs],
-        "notes": list(conversion.notes),
-        "comparison": None,
-    }
-    if n_compared:
-        compared = compare(source, output, conversion, TARGETS["host"](), n_inputs=n_compared)
-        # Weights in fewer bits are meant to differ: the figures say what they cost, and are not judged.
-        judged = options.get("weights", "as-is") == "as-is"
-        facts["comparison"] = {**asdict(compared), "agrees": compared.agrees if judged else None}
-    return facts
-
-
-def benchmark(
-    paths: Sequence[Path],
-    *,
-    target_name: str = "host",
-    runtimes: Sequence[str] = (),
-    threads: Sequence[int] = (),
-    rounds: int = 3,
-    min_total_s: float = 1.0,
-    progress: Progress | None = None,
-) -> list[dict[str, Any]]:
-    """Latency and peak memory of model files; see `steps.measurements.benchmark_files`.
-
-    Raises UsageError for a path that is no model file, and where no runtime is left.
-    """
-    target = TARGETS[target_name]()
-    for name in runtimes:
-        _check_runtime(name)
-    for path in paths:
-        _check_model_file(path)
-        fitting = target.runtimes_for(path.suffix.lstrip(".").lower())
-        if not any(not runtimes or name in runtimes for name in fitting):
-            raise UsageError(
-                f"none of the runtimes {', '.join(runtimes) or '(none)'} runs it here",
-                where=str(path),
-                fix=f"use one of: {', '.join(fitting) or 'pip install ai-edge-litert onnxruntime'}",
-            )
-    return benchmark_files(
-        paths,
-        target,
-        target.probe(),
-        progress or Silent(),
-        runtimes=runtimes,
-        threads=threads,
-        rounds=rounds,
-        min_total_s=min_total_s,
-    )
-
-
-def predict(
-    model: Path, pictures: Sequence[Path], *, runtime: str | None = None, top_k: int = 5
-) -> list[dict[str, Any]]:
-    """The `top_k` classes of each picture (files or folders), by the model file and the manifest beside it.
-
-    Each is {"picture", "guesses": [{"class_index", "class_name", "probability"}]}, the best first.
-    """
-    _check_model_file(model)
-    read_manifest(model)
-    if runtime is not None:
-        _check_runtime(runtime)
-    for picture in pictures:
-        if not picture.exists():
-            raise UsageError("there is no such picture", where=str(picture))
-    predictions = TARGETS["host"]().predict(model, pictures, runtime=runtime, top_k=top_k)
-    return [asdict(prediction) for prediction in predictions]
-
-
-def _check_runtime(name: str) -> None:
-    if name not in RUNTIMES:
-        raise UsageError(f"there is no runtime {name!r}", fix=f"use one of: {', '.join(RUNTIMES)}")
-
-
-def _check_model_file(path: Path) -> None:
-    if path.suffix.lower() not in (".onnx", ".tflite"):
-        raise UsageError("not a .onnx or .tflite file", where=str(path))
-    if not path.is_file():
-        raise UsageError("there is no such file", where=str(path))

@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner, Result
 from onnx import TensorProto, helper
 
-from edgecnn import comparison, pipeline
+from edgecnn import comparison, operations
 from edgecnn.cli import cli
 from edgecnn.compress.quantize import quantize
 from edgecnn.export.onnx import export_onnx
@@ -62,7 +62,7 @@ def test_int8_is_compared_in_steps(models: dict[str, Path], tmp_path: Path) -> N
 
 @pytest.mark.parametrize("io", ["uint8", "float32"])
 def test_other_interfaces_agree_too(models: dict[str, Path], tmp_path: Path, io: str) -> None:
-    facts = pipeline.convert(models["int8"], tmp_path / "m.tflite", n_compared=5, io=io)
+    facts = operations.convert(models["int8"], tmp_path / "m.tflite", n_compared=5, io=io)
     assert facts["inputs"][0]["dtype"] == io
     assert facts["comparison"]["agrees"]
 
@@ -94,7 +94,7 @@ def test_several_inputs_and_outputs_are_compared_each(tmp_path: Path) -> None:
         Two().eval(), example, dynamo=True, input_names=["a", "b"], output_names=["s", "t"], external_data=False
     )
     program.save(path)
-    facts = pipeline.convert(path, n_compared=4)
+    facts = operations.convert(path, n_compared=4)
     assert [output["name"] for output in facts["comparison"]["outputs"]] == ["s", "t"]
     assert facts["comparison"]["agrees"]
 
