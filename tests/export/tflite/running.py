@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import importlib.util
 import os
 import pickle
 import subprocess
@@ -10,8 +11,12 @@ import sys
 
 import numpy as np
 import onnx
+import pytest
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+# Runtimes that are not to be had everywhere.
+PACKAGES = {"tflite-runtime": "tflite_runtime", "tflm": "tflite_micro"}
 
 WORKER_CODE = """
 import pickle, sys
@@ -69,6 +74,8 @@ def run_tflite(data: bytes, batches: list[list[np.ndarray]], runtime: str = "lit
 
     `runtime` is litert, litert-reference, tflite-runtime or tflm (its first output only).
     """
+    if runtime in PACKAGES and importlib.util.find_spec(PACKAGES[runtime]) is None:
+        pytest.skip(f"{runtime} is not installed: it has no wheel for this Python or machine")
     if runtime not in _workers:
         _workers[runtime] = subprocess.Popen(
             [sys.executable, "-c", WORKER_CODE],
