@@ -46,6 +46,8 @@ CASES = {
     "conv_transpose_cropped": lambda n, x: n(
         "ConvTranspose", x, n.weights(4, 3, 3, 3), strides=[2, 2], pads=[1] * 4, output_padding=[1, 1]
     ),
+    "gemm": lambda n, x: n("Gemm", n("Flatten", x), n.weights(5, 396), n.weights(5), transB=1),
+    "gemm_relu": lambda n, x: n("Relu", n("Gemm", n("Flatten", x), n.weights(396, 5))),
     "max_pool": lambda n, x: n("MaxPool", x, **SPATIAL),
     "max_pool_padded": lambda n, x: n("MaxPool", x, **SPATIAL, pads=[1] * 4),
     "max_pool_padded_below_zero": lambda n, x: n(

@@ -6,11 +6,15 @@ import numpy as np
 import onnx
 import pytest
 from export.tflite.agreement import assert_agrees
+from export.tflite.exact import ExactModel
 from export.tflite.nets import Net, lenet5, qdq
 from export.tflite.running import operators, run_onnx, run_tflite
 from onnx import helper, numpy_helper
 
+from edgecnn.errors import ConversionError
 from edgecnn.export.tflite import convert
+from edgecnn.export.tflite.model import Quantization
+from edgecnn.export.tflite.quantization import covering
 
 
 def small() -> onnx.ModelProto:
@@ -189,3 +193,111 @@ def test_parameters_that_have_no_equivalent_are_refused(position):
     node.input[1] = "negative"
     with pytest.raises(Exception, match="scale"):
         convert(model)
+
+
+def between_integers(model: onnx.ModelProto, op: str, *limits: np.ndarray, **attributes: int) -> None:
+    """Puts a node on the integers between each QuantizeLinear and DequantizeLinear of an activation."""
+    for quantizer in [n for n in model.graph.node if n.op_type == "QuantizeLinear"]:
+        name = quantizer.output[0]
+        names = [f"{name}_limit{i}" for i in range(len(limits))]
+        model.graph.initializer.extend(
+            numpy_helper.from_array(a, n) for a, n in zip(limits, names, strict=True)
+        )
+        node = helper.make_node(op, [name, *names], [f"{name}_after"], **attributes)
+        for reader in model.graph.node:
+            reader.input[:] = [f"{name}_after" if i == name else i for i in reader.input]
+        model.graph.node.insert(list(model.graph.node).index(quantizer) + 1, node)
+
+
+@pytest.mark.parametrize("activation", ["uint8", "int8"])
+def test_a_cast_between_a_pair(activation):
+    """As torch exports a quantized model."""
+    plain = qdq(small(), activation=activation)
+    model = qdq(small(), activation=activation)
+    dtype = onnx.TensorProto.UINT8 if activation == "uint8" else onnx.TensorProto.INT8
+    between_integers(model, "Cast", to=dtype)
+    assert convert(model).data == convert(plain).data
+
+
+def test_a_cast_to_another_type_is_refused():
+    model = qdq(small())
+    between_integers(model, "Cast", to=onnx.TensorProto.INT16)
+    with pytest.raises(ConversionError, match="cast to another type"):
+        convert(model)
+
+
+@pytest.mark.parametrize("runtime", ["litert", "litert-reference", "tflite-runtime", "tflm"])
+def test_activations_of_seven_bits(runtime):
+    """torch trains for x86 with a Clip of the integers; limits that are reached must hold."""
+    model = qdq(small())
+    between_integers(model, "Clip", np.array(60, np.uint8), np.array(127, np.uint8))
+    conversion = assert_agrees(model, n=8, steps=2, runtime=runtime)
+    found = codes(conversion.data)
+    assert found.count("MINIMUM") == found.count("MAXIMUM") > 3
+    assert "DEQUANTIZE" not in found
+
+
+def divided_net(factor: float) -> onnx.ModelProto:
+    """Weights multiplied by what a division takes out again, as QAT of torch exports them."""
+    net = Net()
+    gamma, variance = np.linspace(0.5, 2, 6).astype(np.float32), np.linspace(1, 3, 6).astype(np.float32)
+    inner = (gamma / np.sqrt(variance + np.float32(1e-5)) * np.float32(factor)).astype(np.float32)
+    weights = net.weights(6, 3, 3, 3) * inner.reshape(-1, 1, 1, 1)
+    x = net("Conv", net.input(1, 3, 8, 8), weights, np.zeros(6, np.float32))
+    x = net("Div", x, inner.reshape(1, 6, 1, 1))
+    x = net("Relu", net("BatchNormalization", x, gamma, net.weights(6), net.weights(6), variance))
+    return net.model(net.conv(x, 6, 4, 1))
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.25])
+def test_a_division_before_a_batch_norm(factor):
+    model = qdq(divided_net(factor), skip=("Conv", "Div", "BatchNormalization"), per_channel=())
+    (division,) = (node for node in model.graph.node if node.op_type == "Div")
+    (divisor,) = (a for a in initializers(divided_net(factor)).values() if a.shape == (1, 6, 1, 1))
+    model.graph.initializer.append(numpy_helper.from_array(divisor, "divisor"))
+    division.input[1] = "divisor"
+    conversion = assert_agrees(model, tolerance=1e-2)
+    assert codes(conversion.data)[0] == "CONV_2D" and "DIV" not in codes(conversion.data)
+    (weights,) = (a for a in initializers(model).values() if a.shape == (6, 3, 3, 3))
+    model_of_file = ExactModel(conversion.data)
+    kernel = model_of_file.tensors[model_of_file.operators[0][1][1]]
+    np.testing.assert_array_equal(np.transpose(kernel.data, (0, 3, 1, 2)), weights)
+    assert kernel.scale.size == (1 if factor == 1 else 6)
+
+
+def test_a_division_before_a_batch_norm_in_float():
+    assert codes(assert_agrees(divided_net(0.25)).data) == ["CONV_2D", "CONV_2D"]
+
+
+def joined_net(second: float = 1.0, last: str = "") -> onnx.ModelProto:
+    net = Net()
+    x = net.input(1, 4, 6, 6)
+    y = net("Relu", net.conv(x, 4, 4, 1))
+    joined = net("Concat", y, net("Mul", y, np.float32(second)), axis=1)
+    return net.model(net(last, joined) if last else joined)
+
+
+def test_joined_parts_of_one_scale_need_no_quantization_after():
+    conversion = assert_agrees(qdq(joined_net(1.0), skip=("Concat",)), tolerance=1e-2)
+    assert codes(conversion.data) == ["CONV_2D", "MUL", "CONCATENATION"]
+
+
+def test_joined_parts_of_several_scales_become_integers_for_an_integer_reader():
+    conversion = assert_agrees(qdq(joined_net(0.5, "GlobalAveragePool"), skip=("Concat",)))
+    assert codes(conversion.data) == ["CONV_2D", "MUL", "QUANTIZE", "CONCATENATION", "MEAN"]
+    assert "different scales" in conversion.notes[0]
+
+
+@pytest.mark.parametrize("last", ["", "Exp"])
+def test_joined_parts_of_several_scales_keep_their_precision_for_others(last):
+    model = qdq(joined_net(0.5, last), skip=("Concat", "Exp"))
+    found = codes(assert_agrees(model, tolerance=1e-2).data)
+    assert found.count("DEQUANTIZE") == 2 and "QUANTIZE" not in found
+
+
+def test_parameters_that_cover_others():
+    small_range, large, shifted = (Quantization.per_tensor(s, z) for s, z in ((0.1, 0), (0.3, 5), (0.3, -60)))
+    assert covering([small_range, large]) is large
+    both = covering([large, shifted])
+    low, high = both.dequantize(np.array([-128, 127]))
+    assert low <= 0.3 * (-128 - 5) + 0.2 and high >= 0.3 * (127 + 60) - 0.2
