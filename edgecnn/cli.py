@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edgecnn.records import Report
 
 ALIASES = {"val": "validate", "bench": "benchmark"}
-ORDER = ("init", "build", "validate", "benchmark", "predict", "convert", "report", "schema")
+ORDER = ("init", "build", "validate", "benchmark", "predict", "convert", "inspect", "report", "schema")
 INTERRUPTED = 130
 
 
@@ -326,6 +326,32 @@ def report(folder: Path, form: str) -> None:
         from edgecnn.report import terminal
 
         terminal.print_report(found, terminal.make_console())
+
+
+@cli.command()
+@click.argument("model", type=PATH)
+@json_option
+@common
+def inspect(model: Path, as_json: bool) -> None:
+    """Show where the bytes of a model file are.
+
+    For .onnx and .tflite: each layer's operator, version, shapes, parameters, MACs, weight bytes and
+    quantization, and what is not weights, by kind. The bytes add up to the file.
+
+    \b
+    Example:
+      edgecnn inspect artifacts/mnist_lenet5_int8/mnist_lenet5_int8.int8.tflite
+    """
+    from edgecnn.inspection import inspect as inspect_file
+
+    ledger = inspect_file(model)
+    if as_json:
+        _print_json(ledger.to_json())
+    else:
+        from edgecnn.inspection import tables
+        from edgecnn.report import terminal
+
+        terminal.print_tables(tables.headline(ledger), tables.all_tables(ledger), terminal.make_console())
 
 
 @cli.command()

@@ -11,15 +11,15 @@ import struct
 from collections import Counter
 from typing import Any
 
-from edgecnn.inspection.ledger import corrupt
+from edgecnn.inspection.ledger import MOST_PARTS, corrupt
 
 PADDING, UNREFERENCED, APPENDED, VTABLES = "padding", "unreferenced", "appended_files", "vtables"
 
 # No FlatBuffer of a model aligns anything to more bytes.
 _LARGEST_ALIGNMENT = 64
 # An honest file names each part a few times; this bounds time and memory on a hostile one.
-_EXPANSION = 16
-_FREE_EXPANSION = 1 << 20
+_EXPANSION = 4
+_FREE_EXPANSION = 1 << 16
 
 _ZIP_SIGNATURE = b"PK\x03\x04"
 
@@ -59,15 +59,16 @@ class FlatReader:
 
     def table(self, position: int, kind: str) -> Table:
         if position not in self._tables:
+            if len(self._tables) >= MOST_PARTS:
+                raise corrupt("it has more tables than any model")
             self._tables[position] = Table(self, position, kind)
         return self._tables[position]
 
-    def vector(self, position: int, item: str, kind: str, length_kind: str | None = None) -> tuple[int, int]:
+    def vector(self, position: int, item: str, kind: str) -> tuple[int, int]:
         """(first byte, number of items) of the vector at `position`, whose items have struct format `item`."""
         count = self.scalar(position, "I")
         start = position + 4
-        self.mark(position, start, length_kind or kind)
-        self.mark(start, start + count * struct.calcsize("<" + item), kind)
+        self.mark(position, start + count * struct.calcsize("<" + item), kind)
         return start, count
 
     def numbers(self, position: int, item: str, kind: str) -> tuple[Any, ...]:
@@ -119,6 +120,8 @@ class FlatReader:
 class Table:
     """One table: its fields by slot, as the schema numbers them."""
 
+    __slots__ = ("_size", "_vtable", "_vtable_size", "kind", "position", "reader")
+
     def __init__(self, reader: FlatReader, position: int, kind: str) -> None:
         self.reader = reader
         self.position = position
@@ -155,6 +158,11 @@ class Table:
     def numbers(self, slot: int, item: str, kind: str | None = None) -> tuple[Any, ...]:
         target = self.target(slot)
         return self.reader.numbers(target, item, kind or self.kind) if target else ()
+
+    def vector(self, slot: int, item: str, kind: str | None = None) -> tuple[int, int]:
+        """(first byte, number of items) of a vector that is not unpacked; (0, 0) where it is absent."""
+        target = self.target(slot)
+        return self.reader.vector(target, item, kind or self.kind) if target else (0, 0)
 
     def text(self, slot: int, kind: str | None = None) -> str:
         target = self.target(slot)

@@ -13,6 +13,9 @@ SCHEMA_VERSION = 1
 
 # No runtime takes more axes than 8; what claims more than this is no shape.
 LARGEST_RANK = 32
+# A network of 10,000 operators has about 150,000 tables or messages. This bounds time and memory on what
+# claims more.
+MOST_PARTS = 300_000
 
 # A size of an axis; None where the file leaves it open.
 Shape = tuple[int | None, ...]
@@ -42,7 +45,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Weights:
-    """How a layer stores its weights. `granularity` is per-tensor, per-channel, blockwise, or None for floats."""
+    """How a layer stores its weights. `granularity` is per-tensor, per-channel, blockwise; None for floats."""
 
     shape: Shape
     dtype: str

@@ -41,15 +41,16 @@ def read_tflite(data: bytes) -> Contents:
     return Contents(
         format="tflite",
         producer=model.description or None,
-        inputs=tuple(main.tensors[index].info() for index in main.inputs),
-        outputs=tuple(main.tensors[index].info() for index in main.outputs),
+        inputs=tuple(main.tensors[index].info(is_open=True) for index in main.inputs),
+        outputs=tuple(main.tensors[index].info(is_open=True) for index in main.outputs),
         layers=layers,
         bytes_by_kind=sorted_kinds(Counter(model.reader.bytes_by_kind())),
     )
 
 
 def _mark_buffers(model: Model, roles: dict[int, str]) -> None:
-    for index, buffer in enumerate(model.buffers):
+    """Those with a role first: of buffers that share their bytes, the one that is used tells what for."""
+    for index, buffer in sorted(enumerate(model.buffers), key=lambda entry: entry[0] not in roles):
         kind = roles.get(index) or (METADATA if index in model.metadata_buffers else UNUSED)
         model.reader.mark(buffer.start, buffer.start + buffer.n_bytes, kind)
 
@@ -101,7 +102,11 @@ class _Scan:
         for position, tensor in enumerate(inputs):
             if tensor is None:
                 continue
-            if operator.code in schema.UNPACKING and outputs and (self._is_constant(tensor) or tensor in self._unpacked):
+            if (
+                operator.code in schema.UNPACKING
+                and outputs
+                and (self._is_constant(tensor) or tensor in self._unpacked)
+            ):
                 self._unpacked[outputs[0]] = self._unpacked.get(tensor, tensor)
                 continue
             tensor = self._unpacked.get(tensor, tensor)
@@ -116,13 +121,15 @@ class _Scan:
     def _check_size(self, tensor: Tensor) -> None:
         wanted, found = tensor.stored_bytes(), self.model.buffers[tensor.buffer].n_bytes
         if wanted is not None and wanted != found and not tensor.is_external:
-            raise corrupt(f"a constant of shape {list(tensor.shape)} and type {tensor.dtype} has {found:,} bytes")
+            raise corrupt(
+                f"a constant of shape {list(tensor.shape)} and type {tensor.dtype} has {found:,} bytes"
+            )
 
     def _params(self, tensor: Tensor) -> int:
         if tensor in self._counted_tensors:
             return 0
         self._counted_tensors.add(tensor)
-        return n_elements(tensor.open_shape) or 0
+        return n_elements(tensor.shape) or 0
 
     def _new_bytes(self, tensor: Tensor) -> int:
         buffer = self.model.buffers[tensor.buffer]
@@ -137,7 +144,7 @@ def _role(code: str, position: int, tensor: Tensor) -> str:
     if position < len(roles):
         return _ROLES[roles[position]]
     is_number = tensor.quantization is not None or tensor.dtype.startswith(("float", "bfloat"))
-    return WEIGHTS if is_number and (n_elements(tensor.open_shape) or 0) > 1 else CONSTANTS
+    return WEIGHTS if is_number and (n_elements(tensor.shape) or 0) > 1 else CONSTANTS
 
 
 def _weights(constants: list[tuple[Tensor, str]]) -> Weights | None:
@@ -146,7 +153,7 @@ def _weights(constants: list[tuple[Tensor, str]]) -> Weights | None:
         return None
     bias = next((tensor for tensor, role in constants if role == BIASES), None)
     return Weights(
-        shape=main.open_shape,
+        shape=main.shape,
         dtype=main.dtype,
         granularity=main.quantization.granularity if main.quantization else None,
         bias_dtype=bias.dtype if bias else None,
@@ -156,12 +163,12 @@ def _weights(constants: list[tuple[Tensor, str]]) -> Weights | None:
 def _macs(operator: Operator, inputs: list[Tensor | None], outputs: list[Tensor]) -> int | None:
     """Multiply-accumulates of convolutions and matrix products, 0 for others, None where they are not known."""
     code = operator.code
-    if code in schema.UNCOUNTED or (code not in _BUILTIN and not code.startswith("BUILTIN_")):
+    if code in schema.UNCOUNTED or code not in _BUILTIN:
         return None
     if code not in _COUNTED:
         return 0
-    shapes = [tensor.open_shape if tensor else () for tensor in inputs]
-    n_outputs = n_elements(outputs[0].open_shape) if outputs else None
+    shapes = [tensor.shape if tensor else () for tensor in inputs]
+    n_outputs = n_elements(outputs[0].shape) if outputs else None
     if len(shapes) < 2 or not shapes[1]:
         return None
     filters = shapes[1]
@@ -181,5 +188,13 @@ def _macs(operator: Operator, inputs: list[Tensor | None], outputs: list[Tensor]
 
 _BUILTIN = frozenset(schema.OPERATOR_NAMES)
 _COUNTED = frozenset(
-    ["CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL", "TRANSPOSE_CONV"]
+    [
+        "CONV_2D",
+        "CONV_3D",
+        "DEPTHWISE_CONV_2D",
+        "FULLY_CONNECTED",
+        "BATCH_MATMUL",
+        "TRANSPOSE_CONV",
+        "CONV_3D_TRANSPOSE",
+    ]
 )

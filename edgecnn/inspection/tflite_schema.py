@@ -8,7 +8,7 @@ from __future__ import annotations
 from edgecnn.export.tflite import schema as written
 
 # Builtin code = position.
-OPERATOR_NAMES = """
+_OPERATORS = """
     ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D DEPTH_TO_SPACE DEQUANTIZE EMBEDDING_LOOKUP
     FLOOR FULLY_CONNECTED HASHTABLE_LOOKUP L2_NORMALIZATION L2_POOL_2D LOCAL_RESPONSE_NORMALIZATION LOGISTIC
     LSH_PROJECTION LSTM MAX_POOL_2D MUL RELU RELU_N1_TO_1 RELU6 RESHAPE RESIZE_BILINEAR RNN SOFTMAX
@@ -37,12 +37,14 @@ OPERATOR_NAMES = """
     STABLEHLO_REDUCE_WINDOW STABLEHLO_SORT STABLEHLO_WHILE STABLEHLO_GATHER STABLEHLO_TRANSPOSE DILATE
     STABLEHLO_RNG_BIT_GENERATOR REDUCE_WINDOW STABLEHLO_COMPOSITE STABLEHLO_SHIFT_LEFT STABLEHLO_CBRT
     STABLEHLO_CASE
-""".split()
+"""
+OPERATOR_NAMES = _OPERATORS.split()
 
-TENSOR_TYPES = (
-    "float32 float16 int32 uint8 int64 string bool int16 complex64 int8 float64 complex128 uint64 resource variant "
-    "uint32 uint16 int4 bfloat16 int2 uint4 float8_e4m3fn float8_e5m2"
-).split()
+_TYPES = """
+    float32 float16 int32 uint8 int64 string bool int16 complex64 int8 float64 complex128 uint64 resource
+    variant uint32 uint16 int4 bfloat16 int2 uint4 float8_e4m3fn float8_e5m2
+"""
+TENSOR_TYPES = _TYPES.split()
 
 # Bits of an element; strings, resources and variants have no fixed size.
 BITS = {
@@ -86,8 +88,8 @@ OPTION_2_VECTORS: dict[int, dict[int, str]] = {
     23: {0: "i"},
 }
 
-# What each input of an operator is: A activation, W weights, B bias, K a constant such as a shape. A constant of an
-# input that is not listed is a weight where it has several numbers (floats or quantized), else K.
+# What each input of an operator is: A activation, W weights, B bias, K a constant such as a shape. A constant
+# of an input that is not listed is a weight where it has several numbers (floats or quantized), else K.
 INPUT_ROLES = {
     "CONV_2D": "AWB",
     "DEPTHWISE_CONV_2D": "AWB",
@@ -106,8 +108,10 @@ INPUT_ROLES = {
 UNPACKING = frozenset(["DEQUANTIZE", "DENSIFY"])
 
 # Operators that multiply a number of times that is not known from shapes, or not counted here.
-UNCOUNTED = frozenset(
-    """CALL CALL_ONCE CUSTOM DELEGATE IF WHILE LSTM RNN SVDF UNIDIRECTIONAL_SEQUENCE_RNN UNIDIRECTIONAL_SEQUENCE_LSTM
-    BIDIRECTIONAL_SEQUENCE_RNN BIDIRECTIONAL_SEQUENCE_LSTM STABLEHLO_CONVOLUTION STABLEHLO_DOT_GENERAL
-    STABLEHLO_CUSTOM_CALL STABLEHLO_WHILE STABLEHLO_CASE STABLEHLO_COMPOSITE STABLEHLO_REDUCE_WINDOW""".split()
-)
+_UNCOUNTED = """
+    CALL CALL_ONCE CUSTOM DELEGATE IF WHILE LSTM RNN SVDF UNIDIRECTIONAL_SEQUENCE_RNN
+    UNIDIRECTIONAL_SEQUENCE_LSTM BIDIRECTIONAL_SEQUENCE_RNN BIDIRECTIONAL_SEQUENCE_LSTM STABLEHLO_CONVOLUTION
+    STABLEHLO_DOT_GENERAL STABLEHLO_CUSTOM_CALL STABLEHLO_WHILE STABLEHLO_CASE STABLEHLO_COMPOSITE
+    STABLEHLO_REDUCE_WINDOW
+"""
+UNCOUNTED = frozenset(_UNCOUNTED.split())

@@ -8,13 +8,17 @@ from dataclasses import dataclass, field
 
 from edgecnn.inspection import tflite_schema as schema
 from edgecnn.inspection.flatbuffer import FlatReader, Table
-from edgecnn.inspection.ledger import QUANTIZATION, Shape, TensorInfo, checked_rank, corrupt
+from edgecnn.inspection.ledger import QUANTIZATION, Shape, TensorInfo, checked_rank, corrupt, n_elements
 
 HEADER, MODEL, NAMES, METADATA, SIGNATURES = "header", "model_tables", "names", "metadata", "signatures"
 TENSORS, OPERATORS, BUFFERS = "tensor_tables", "operator_tables", "buffer_tables"
 
 
-@dataclass(frozen=True)
+# What a row of the result costs besides its names and shapes, in items of FlatReader.expand.
+_TENSOR_COST, _OPERATOR_COST = 8, 32
+
+
+@dataclass(frozen=True, slots=True)
 class Buffer:
     """Where the constant of a tensor lies: its first byte and how many there are."""
 
@@ -38,12 +42,12 @@ class Quantization:
         return "per-channel" if self.n_scales > 1 else "per-tensor"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Tensor:
-    """`shape` as in the file; `open_shape` has None where the file leaves an axis open."""
+    """`shape` is that of one run; `open_shape` has None for each axis that callers may resize."""
 
     name: str
-    shape: tuple[int, ...]
+    shape: Shape
     open_shape: Shape
     dtype: str
     buffer: int
@@ -51,20 +55,19 @@ class Tensor:
     is_sparse: bool
     is_external: bool
 
-    def info(self) -> TensorInfo:
+    def info(self, *, is_open: bool = False) -> TensorInfo:
         known = self.quantization
         scale, zero_point = (known.scale, known.zero_point) if known else (None, None)
-        return TensorInfo(self.name or None, self.open_shape, self.dtype, scale, zero_point)
+        shape = self.open_shape if is_open else self.shape
+        return TensorInfo(self.name or None, shape, self.dtype, scale, zero_point)
 
     def stored_bytes(self) -> int | None:
         """Bytes that its elements take, None where that does not follow from the shape."""
-        bits = schema.BITS.get(self.dtype)
-        if bits is None or self.is_sparse or None in self.open_shape:
-            return None
-        return math.ceil(math.prod(self.shape) * bits / 8) if max(self.shape, default=0) < 2**31 else None
+        bits, count = schema.BITS.get(self.dtype), n_elements(self.shape)
+        return None if bits is None or count is None or self.is_sparse else (count * bits + 7) // 8
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Operator:
     """`inputs` are indices of tensors, -1 where an optional one is left out."""
 
@@ -108,8 +111,10 @@ def read_model(data: bytes) -> Model:
         raise corrupt("it has no subgraph")
     for signature in _expanded(root, 7, SIGNATURES):
         _read_signature(signature)
-    for table in (*_expanded(root, 8, MODEL), *_expanded(root, 9, MODEL)):
-        table.text(0 if table in root.tables(8) else 4, METADATA)
+    for group in _expanded(root, 8, MODEL):
+        group.text(0)
+    for external in _expanded(root, 9, MODEL):
+        external.text(4)
     return model
 
 
@@ -141,7 +146,7 @@ def _operator_code(table: Table) -> tuple[str, int]:
     custom = table.text(1)
     known = 0 <= number < len(schema.OPERATOR_NAMES)
     name = schema.OPERATOR_NAMES[number] if known else f"BUILTIN_{number}"
-    return custom or name if name == "CUSTOM" else name, table.scalar(2, "i", 1)
+    return f"CUSTOM:{custom}" if name == "CUSTOM" else name, table.scalar(2, "i", 1)
 
 
 def _subgraph(table: Table, codes: list[tuple[str, int]]) -> SubGraph:
@@ -167,19 +172,16 @@ def _tensor(table: Table) -> Tensor:
     shape, signature = table.numbers(0, "i"), table.numbers(7, "i")
     checked_rank(shape, "a tensor")
     of_signature = signature if len(signature) == len(shape) else shape
-    open_shape = tuple(
-        None if min(size, wanted) < 0 else size for size, wanted in zip(shape, of_signature, strict=True)
-    )
     number = table.scalar(1, "b")
     known_type = 0 <= number < len(schema.TENSOR_TYPES)
     for variant in _expanded(table, 9, TENSORS):
-        variant.numbers(0, "i")
+        variant.vector(0, "i")
     name = table.text(3, NAMES)
-    table.reader.expand(len(name) + len(shape))
+    table.reader.expand(_TENSOR_COST + len(name) + len(shape))
     return Tensor(
         name=name,
-        shape=shape,
-        open_shape=open_shape,
+        shape=tuple(None if size < 0 else size for size in shape),
+        open_shape=tuple(None if size < 0 else size for size in of_signature),
         dtype=schema.TENSOR_TYPES[number] if known_type else f"type_{number}",
         buffer=table.scalar(2, "I"),
         quantization=_quantization(table.child(4, QUANTIZATION)),
@@ -192,34 +194,35 @@ def _quantization(table: Table | None) -> Quantization | None:
     if table is None:
         return None
     for slot in (0, 1):  # the ranges that some converters leave behind
-        table.numbers(slot, "f")
-    scales, zero_points = table.numbers(2, "f"), table.numbers(3, "q")
+        table.vector(slot, "f")
+    scales_start, n_scales = table.vector(2, "f")
+    zero_points_start, n_zero_points = table.vector(3, "q")
     details_type, details = table.scalar(4, "B"), table.child(5)
     if details is not None and details_type == 1:
-        details.numbers(0, "B")
+        details.vector(0, "B")
     elif details is not None and details_type in (2, 3):
-        details.numbers(3, "i")
+        details.vector(3, "i")
     is_blockwise = details is not None and details_type == 2
-    if not scales and not is_blockwise:
-        return None
-    if scales and not math.isfinite(scales[0]):
+    if n_scales != 1:
+        return Quantization(n_scales, None, None, is_blockwise) if n_scales or is_blockwise else None
+    scale = table.reader.scalar(scales_start, "f")
+    if not math.isfinite(scale):
         raise corrupt("a scale is not a number")
-    scale = scales[0] if len(scales) == 1 else None
-    zero_point = (zero_points[0] if zero_points else 0) if scale is not None else None
-    return Quantization(len(scales), scale, zero_point, is_blockwise)
+    zero_point = table.reader.scalar(zero_points_start, "q") if n_zero_points else 0
+    return Quantization(1, scale, zero_point, is_blockwise)
 
 
 def _read_sparsity(table: Table | None) -> bool:
     if table is None:
         return False
     for slot in (0, 1):
-        table.numbers(slot, "i")
+        table.vector(slot, "i")
     for dimension in _expanded(table, 2, TENSORS):
         for slot in (2, 4):
             item = {1: "i", 2: "H", 3: "B"}.get(dimension.scalar(slot, "B"))
             vector = dimension.child(slot + 1)
             if item and vector is not None:
-                vector.numbers(0, item)
+                vector.vector(0, item)
     return True
 
 
@@ -231,12 +234,12 @@ def _operator(table: Table, codes: list[tuple[str, int]]) -> Operator:
     _read_options(options, schema.OPTION_VECTORS.get(kind, {}))
     _read_options(table.child(12), schema.OPTION_2_VECTORS.get(table.scalar(11, "B"), {}))
     for slot, item in ((5, "B"), (7, "?"), (8, "i")):
-        table.numbers(slot, item)
+        table.vector(slot, item)
     custom_start, custom_size = table.scalar(9, "Q"), table.scalar(10, "Q")
     if custom_start > 1:
         table.reader.mark(custom_start, custom_start + custom_size, OPERATORS)
     code, version = codes[index]
-    table.reader.expand(len(code))
+    table.reader.expand(_OPERATOR_COST + len(code))
     return Operator(
         code=code,
         version=version,
@@ -253,7 +256,7 @@ def _read_options(table: Table | None, vectors: dict[int, str]) -> None:
             if item == "text":
                 table.text(slot)
             else:
-                table.numbers(slot, item)
+                table.vector(slot, item)
 
 
 def _activation(options: Table | None, slot: int | None) -> str | None:

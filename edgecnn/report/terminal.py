@@ -135,6 +135,14 @@ def print_report(report: Report, console: Console) -> None:
         print_table(table, console)
 
 
+def print_tables(headline: str, drawn: Iterable[Table], console: Console) -> None:
+    """A line that says what it is about, then the tables."""
+    console.print(escape(headline))
+    for table in drawn:
+        console.print()
+        print_table(table, console)
+
+
 def print_table(table: Table, console: Console) -> None:
     drawn = RichTable(
         box=box.SIMPLE_HEAD,

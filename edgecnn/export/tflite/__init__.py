@@ -16,6 +16,7 @@ from edgecnn.ondevice.manifest import TensorSpec
 if TYPE_CHECKING:
     import onnx
 
+    from edgecnn.export.tflite.metadata import Metadata
     from edgecnn.export.tflite.model import Model, Tensor
 
 __all__ = ["Conversion", "convert"]
@@ -48,6 +49,7 @@ def convert(
     runtime: str | None = None,
     keep_nchw_input: bool = False,
     signature: bool = False,
+    metadata: Metadata | None = None,
     debug_names: bool = False,
 ) -> Conversion:
     """The TFLite equivalent of an ONNX model, or of the file at a path.
@@ -62,10 +64,14 @@ def convert(
     - `runtime` checks the file against what "litert", "tflite-runtime==2.14" or "tflm" knows.
     - `keep_nchw_input` leaves image inputs NCHW, at the cost of a TRANSPOSE; otherwise they are NHWC.
     - `signature` adds the signature `serving_default`, `debug_names` the names of internal tensors.
+    - `metadata` adds TFLite Model Metadata: see `metadata.Metadata`.
 
     Raises ConversionError, which lists every node that has no TFLite equivalent and why; UsageError for a
     file that is no ONNX model, and for an option that is not known.
     """
+    from edgecnn.export.tflite.runtimes import check_runtime
+    from edgecnn.export.tflite.weights import shrink_weights
+
     if io not in ("int8", "uint8", "float32"):
         raise UsageError(f"io {io!r} is not known", fix="choose one of: int8, uint8, float32")
     where = str(model) if isinstance(model, str | Path) else None
@@ -83,7 +89,11 @@ def convert(
             where=where,
             fix="check it with onnx.checker.check_model; if it passes, this is a bug of the converter",
         ) from fault
-    return _finished(tflite, notes, weights, runtime, debug_names=debug_names, signature=signature)
+    shrink_weights(tflite, weights)
+    if runtime is not None:
+        check_runtime(tflite, runtime)
+    data = _written(tflite, metadata, debug_names=debug_names, signature=signature)
+    return _conversion(tflite, data, notes)
 
 
 def _lowered(proto: onnx.ModelProto, *, batch: int, io: str, keep_nchw_input: bool) -> tuple[Model, list[str]]:
@@ -105,18 +115,20 @@ def _lowered(proto: onnx.ModelProto, *, batch: int, io: str, keep_nchw_input: bo
     return tflite, notes
 
 
-def _finished(
-    tflite: Model, notes: list[str], weights: str, runtime: str | None, *, debug_names: bool, signature: bool
-) -> Conversion:
-    from edgecnn.export.tflite.runtimes import check_runtime
-    from edgecnn.export.tflite.weights import shrink_weights
+def _written(tflite: Model, metadata: Metadata | None, *, debug_names: bool, signature: bool) -> bytes:
+    from edgecnn.export.tflite.metadata import METADATA_NAME, append_labels, encode
     from edgecnn.export.tflite.writer import write
 
-    shrink_weights(tflite, weights)
-    if runtime is not None:
-        check_runtime(tflite, runtime)
+    if metadata is None:
+        return write(tflite, debug_names=debug_names, signature=signature)
+    attachments = {METADATA_NAME: encode(metadata, tflite)}
+    data = write(tflite, debug_names=debug_names, signature=signature, attachments=attachments)
+    return append_labels(data, metadata.labels)
+
+
+def _conversion(tflite: Model, data: bytes, notes: list[str]) -> Conversion:
     return Conversion(
-        data=write(tflite, debug_names=debug_names, signature=signature),
+        data=data,
         inputs=tuple(_spec(tensor) for tensor in tflite.inputs),
         outputs=tuple(_spec(tensor) for tensor in tflite.outputs),
         input_permutations=tuple(tensor.permutation for tensor in tflite.inputs),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgecnn.export.tflite.batch_norm import fold_batch_norm
 from edgecnn.export.tflite.graph import Graph, Node, Value
-from edgecnn.export.tflite.model import Quantization
 from edgecnn.export.tflite.widening import widen
 
 # Operations whose TFLite operator applies an activation to its own result.
@@ -89,88 +89,6 @@ def clip_limits(node: Node) -> tuple[float, float]:
 
 def _limit(value: Value | None, default: float) -> float:
     return default if value is None or not value.is_constant else float(value.numbers().reshape(-1)[0])
-
-
-def fold_batch_norm(graph: Graph) -> None:
-    """BatchNormalization goes into the weights of the layer before it, else becomes a layer of its own."""
-    for node in list(graph.nodes):
-        if node.op != "BatchNormalization":
-            continue
-        numbers = [node.constant(i) for i in range(1, 5)]
-        if any(array is None for array in numbers):
-            continue  # Left as it is: the lowering says that it has no equivalent.
-        gamma, beta, mean, variance = (np.asarray(array, np.float64) for array in numbers)
-        factor = gamma / np.sqrt(variance + node.attributes.get("epsilon", 1e-5))
-        offset = beta - mean * factor
-        conv = graph.producers().get(node.data_input())
-        is_sole = graph.sole_consumer(node.data_input(), graph.consumers()) is node
-        if conv is not None and conv.op in ("Conv", "ConvTranspose", "Gemm") and is_sole and _is_float(conv):
-            _scale_outputs(conv, factor, offset)
-            conv.outputs = node.outputs
-            graph.nodes.remove(node)
-        elif len(node.data_input().shape) == 4 and np.all(factor):
-            _as_depthwise(node, factor, offset)
-        else:
-            _as_mul_add(graph, node, factor, offset)
-
-
-def _is_float(conv: Node) -> bool:
-    weights, bias = conv.input(1), conv.input(2)
-    constant = weights is not None and weights.is_constant and weights.quantization is None
-    return constant and (bias is None or (bias.is_constant and bias.quantization is None))
-
-
-def _scale_outputs(conv: Node, factor: np.ndarray, offset: np.ndarray) -> None:
-    """Multiplies each output channel by `factor` and adds `offset`."""
-    weights, bias = conv.data_input(1), conv.constant(2)
-    numbers = weights.numbers().astype(np.float64)
-    if conv.op == "Conv" or conv.attributes.get("transB"):
-        numbers = numbers * factor.reshape(-1, *[1] * (numbers.ndim - 1))
-    elif conv.op == "Gemm":
-        numbers = numbers * factor
-    else:
-        groups = conv.attributes.get("group", 1)
-        split = numbers.reshape(groups, -1, *numbers.shape[1:])
-        numbers = (split * factor.reshape(groups, 1, -1, *[1] * (numbers.ndim - 2))).reshape(numbers.shape)
-    shifted = offset if bias is None else bias * factor + offset
-    scaled = Value(weights.name, weights.shape, "float32", numbers.astype(np.float32))
-    new_bias = Value(f"{weights.name}_bias", shifted.shape, "float32", shifted.astype(np.float32))
-    conv.inputs = [conv.inputs[0], scaled, new_bias]
-
-
-def _as_depthwise(node: Node, factor: np.ndarray, offset: np.ndarray) -> None:
-    """A convolution of one weight a channel. As integers of 127 steps the weights are exact: between
-    quantized layers it can be an integer operation.
-    """
-    channels = factor.size
-    scale = (np.abs(factor) / 127).astype(np.float32)
-    quantization = Quantization(scale, np.zeros(channels, np.int64), 0)
-    integers = np.where(factor < 0, -127, 127).astype(np.int8).reshape(channels, 1, 1, 1)
-    node.op, node.attributes = "Conv", {"group": channels, "kernel_shape": [1, 1]}
-    name = f"{node.name}_{{}}"
-    weights = Value(name.format("weights"), integers.shape, "int8", integers, quantization)
-    bias = Value(name.format("bias"), (channels,), "float32", offset.astype(np.float32))
-    node.inputs = [node.inputs[0], weights, bias]
-
-
-def _as_mul_add(graph: Graph, node: Node, factor: np.ndarray, offset: np.ndarray) -> None:
-    source, output = node.data_input(), node.output
-    shape = (-1, *[1] * (len(source.shape) - 2))
-    scaled = Value(f"{output.name}_scaled", output.shape)
-    constants = [
-        Value(
-            f"{output.name}_{name}",
-            array.reshape(shape).shape,
-            "float32",
-            array.reshape(shape).astype(np.float32),
-        )
-        for name, array in (("factor", factor), ("offset", offset))
-    ]
-    position = graph.nodes.index(node)
-    graph.nodes[position : position + 1] = [
-        Node("Mul", [source, constants[0]], [scaled], {}, node.name),
-        Node("Add", [scaled, constants[1]], [output], {}, node.name),
-    ]
 
 
 def fuse_pads(graph: Graph) -> None:

@@ -112,6 +112,8 @@ def _move_quantizers_up(graph: Graph) -> None:
 def _move_dequantizers_down(graph: Graph) -> None:
     """DQ -> movement becomes movement -> DQ, unless a Q follows that will take them both."""
     for node in list(graph.nodes):
+        if node.op == "Concat":
+            _join_integers(graph, node)
         if node.op not in MOVEMENTS:
             continue
         dequantizer = graph.producers().get(node.data_input())
@@ -127,6 +129,43 @@ def _move_dequantizers_down(graph: Graph) -> None:
             after = Value(f"{output.name}_q", output.shape, integers.dtype, None, integers.quantization)
             node.outputs[i] = after
             graph.nodes.insert(position, Node("DequantizeLinear", [after], [output], {}, dequantizer.name))
+
+
+def _join_integers(graph: Graph, node: Node) -> None:
+    """DQ, DQ -> Concat becomes Concat -> DQ where the file does not quantize what is joined, but could have.
+
+    Parts of one scale are joined as they are; others only where integer operations read the result.
+    """
+    producers, users = graph.producers(), graph.consumers()
+    sources = [producers.get(value) for value in node.inputs if value is not None]
+    parts = [s.data_input() for s in sources if s is not None and s.op == "DequantizeLinear"]
+    found = [part.quantization for part in parts if part.quantization is not None]
+    if len(found) != len(node.inputs) or _only_quantized(graph, node.output, users):
+        return
+    if not all(quantization.same_as(found[0]) for quantization in found):
+        readers = users[node.output]
+        integer = all(
+            n.op in INTEGER_OPERATIONS and all(_only_quantized(graph, output, users) for output in n.outputs)
+            for n in readers
+        )
+        if node.output in graph.outputs or not integer:
+            return
+    output = node.output
+    joined = Value(f"{output.name}_q", output.shape, "int8", None, covering(found))
+    node.inputs, node.outputs = [*parts], [joined]
+    position = graph.nodes.index(node) + 1
+    graph.nodes.insert(position, Node("DequantizeLinear", [joined], [output], {}, node.name))
+
+
+def covering(quantizations: list[Quantization]) -> Quantization:
+    """int8 parameters for all that the given ones can hold: one of them, if it can."""
+    limits = [q.dequantize(np.array([-128, 127], np.int8)).astype(np.float64) for q in quantizations]
+    low, high = min(pair[0] for pair in limits), max(pair[1] for pair in limits)
+    for quantization, pair in zip(quantizations, limits, strict=True):
+        if pair[0] == low and pair[1] == high:
+            return quantization
+    scale = (high - low) / 255
+    return Quantization.per_tensor(scale, round(-128 - low / scale))
 
 
 def _only_quantized(graph: Graph, value: Value, users: dict[Value, list[Node]]) -> bool:

@@ -16,7 +16,7 @@ from onnx import numpy_helper
 from onnx.shape_inference import infer_node_outputs
 
 from edgecnn.errors import ConversionError
-from edgecnn.export.tflite.folding import FOLDERS
+from edgecnn.export.tflite.folding import FOLDERS, NUMPY_TYPES
 from edgecnn.export.tflite.graph import Graph, Node, Value
 from edgecnn.export.tflite.model import Quantization
 
@@ -28,6 +28,10 @@ _LARGEST_SHAPE_CONSTANT = 64
 # More elements than any constant of a CNN that fits an edge device: a file that asks for more is broken.
 _LARGEST_FOLDED = 1 << 26
 
+_NARROW = (
+    "activations are clipped to fewer than 8 bits: each clip may cost an operator; quantize to the whole range "
+    "(in torch: without reduce_range) for a smaller and faster file"
+)
 
 # Operators that are gone before anything is lowered: folded, or taken by a pass.
 KNOWN_OPERATORS = frozenset(
@@ -46,6 +50,7 @@ class Reader:
         self.values: dict[str, Value] = {}
         self.nodes: list[Node] = []
         self.problems: list[str] = []
+        self.notes: list[str] = []
 
     def read(self) -> Graph:
         graph = self.model.graph
@@ -60,7 +65,7 @@ class Reader:
             raise ConversionError(f"the graph's output {missing[0]} is computed by no node")
         outputs = [self.values[info.name] for info in graph.output]
         names = [info.name for info in graph.output]
-        return Graph(self.nodes, inputs, outputs, names, self.opset, self.problems)
+        return Graph(self.nodes, inputs, outputs, names, self.opset, self.problems, self.notes)
 
     def _input(self, info: onnx.ValueInfoProto) -> Value:
         tensor_type = info.type.tensor_type
@@ -111,6 +116,9 @@ class Reader:
             node.outputs = [self._dequantized(proto.output[0], node)]
         elif node.op == "Clip" and node.data_input().quantization is not None:
             self._clip_integers(proto.output[0], node)
+            return
+        elif node.op == "Cast" and node.data_input().quantization is not None:
+            self._cast_integers(proto.output[0], node)
             return
         else:
             node.outputs = self._infer(proto, node)
@@ -192,6 +200,8 @@ class Reader:
             shift = 128 if value.dtype == "uint8" else 0
             real = integers.quantization.dequantize(value.data.astype(np.int64) - shift)
             limits.append(_constant(value.name, real))
+        if _NARROW not in self.notes:
+            self.notes.append(_NARROW)
         before, clipped = Value(f"{name}_real", integers.shape), Value(f"{name}_clipped", integers.shape)
         after = Value(name, integers.shape, "int8", None, integers.quantization)
         self.values[name] = after
@@ -200,6 +210,12 @@ class Reader:
             Node("Clip", [before, *limits], [clipped], {}, node.name),
             Node("QuantizeLinear", [clipped], [after], {}, node.name),
         ]
+
+    def _cast_integers(self, name: str, node: Node) -> None:
+        """A Cast between QuantizeLinear and DequantizeLinear, to the type that the integers have anyway."""
+        if NUMPY_TYPES.get(node.attributes["to"]) not in ("int8", "uint8"):
+            raise Unsupported("integers are cast to another type")
+        self.values[name] = node.data_input()
 
     def _infer(self, proto: onnx.NodeProto, node: Node) -> list[Value]:
         """The outputs, with the shapes that ONNX's own inference gives."""

@@ -7,12 +7,11 @@ equal the defaults, and small vectors fill the gaps that 16-byte alignment leave
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-import flatbuffers
 import numpy as np
 
+from edgecnn.export.tflite.flatbuffer import BUFFER_ALIGNMENT, FieldValue, FlatWriter
 from edgecnn.export.tflite.model import Model, Operator, Quantization, Tensor
 from edgecnn.export.tflite.schema import (
     FILE_IDENTIFIER,
@@ -24,110 +23,67 @@ from edgecnn.export.tflite.schema import (
 )
 from edgecnn.export.tflite.versions import lowest_version
 
-BUFFER_ALIGNMENT = 16
 
-# Kind -> (method of flatbuffers.Builder, bytes).
-_SCALARS = {
-    "bool": ("PrependBoolSlot", 1),
-    "int8": ("PrependInt8Slot", 1),
-    "uint8": ("PrependUint8Slot", 1),
-    "int32": ("PrependInt32Slot", 4),
-    "uint32": ("PrependUint32Slot", 4),
-    "float32": ("PrependFloat32Slot", 4),
-    "offset": ("PrependUOffsetTRelativeSlot", 4),
-}
-
-# One field of a table: (slot, kind, value, default).
-FieldValue = tuple[int, str, Any, Any]
-
-
-class FlatWriter:
-    """A FlatBuffer builder that never writes the same table or vector twice."""
-
-    def __init__(self, capacity: int) -> None:
-        self.builder = flatbuffers.Builder(capacity)
-        self._known: dict[Any, int] = {}
-
-    def table(self, n_slots: int, *fields: FieldValue) -> int:
-        """The offset of a table. Large fields first, so that the small ones share one padded word."""
-        present = tuple(
-            sorted((f for f in fields if f[2] != f[3]), key=lambda f: (-_SCALARS[f[1]][1], f[0])),
-        )
-        key = ("table", n_slots, present)
-        if key not in self._known:
-            self.builder.StartObject(n_slots)
-            for slot, kind, value, default in present:
-                getattr(self.builder, _SCALARS[kind][0])(slot, value, default)
-            self._known[key] = self.builder.EndObject()
-        return self._known[key]
-
-    def offsets(self, offsets: Sequence[int]) -> int:
-        """A vector of tables."""
-        self.builder.StartVector(4, len(offsets), 4)
-        for offset in reversed(offsets):
-            self.builder.PrependUOffsetTRelative(offset)
-        return int(self.builder.EndVector())
-
-    def string(self, text: str) -> int:
-        if ("string", text) not in self._known:
-            self._known["string", text] = self.builder.CreateString(text)
-        return self._known["string", text]
-
-    def numbers(self, values: np.ndarray) -> int:
-        """A vector of scalars."""
-        key = (values.dtype.str, values.tobytes())
-        if key not in self._known:
-            self._known[key] = self.builder.CreateNumpyVector(np.ascontiguousarray(values).reshape(-1))
-        return self._known[key]
-
-    def padding_before(self, n_bytes: int) -> int:
-        """How many bytes of padding a constant of that many bytes would need if it were written now."""
-        return int(-(self.builder.Offset() + n_bytes) % BUFFER_ALIGNMENT)
-
-    def constant(self, data: np.ndarray) -> int:
-        """A vector of bytes whose first byte lies on BUFFER_ALIGNMENT."""
-        self.builder.Prep(BUFFER_ALIGNMENT, data.size)
-        return int(self.builder.CreateNumpyVector(data))
-
-
-def write(model: Model, *, debug_names: bool = False, signature: bool = False) -> bytes:
-    """The .tflite file of the model. With `debug_names`, internal tensors keep their ONNX names."""
+def write(
+    model: Model,
+    *,
+    debug_names: bool = False,
+    signature: bool = False,
+    attachments: Mapping[str, bytes] | None = None,
+) -> bytes:
+    """The .tflite file of the model. With `debug_names`, internal tensors keep their ONNX names; `attachments`
+    are buffers with a name, for whoever knows to look for them (the format calls them metadata).
+    """
     tensors = model.tensors()
     index = {id(tensor): i for i, tensor in enumerate(tensors)}
     constants: dict[bytes, int] = {}
     for tensor in tensors:
         if tensor.data is not None and tensor.data.size:
             constants.setdefault(_constant_bytes(tensor), len(constants) + 1)
+    attached = attachments or {}
+    for content in attached.values():
+        constants.setdefault(content, len(constants) + 1)
     out = FlatWriter(sum(map(len, constants)) + 4096)
     buffers = _write_buffers(out, list(constants), _small_vectors(tensors, model, index))
-    public = {id(tensor.memory) for tensor in (*model.inputs, *model.outputs)}
-    tensor_offsets = [
-        _write_tensor(out, tensor, constants, keep_name=debug_names or id(tensor) in public)
-        for tensor in tensors
-    ]
-    codes = [(operator.code, lowest_version(operator)) for operator in model.operators]
-    code_index = {code: i for i, code in enumerate(dict.fromkeys(codes))}
-    operators = [
-        _write_operator(out, operator, code_index[code], index)
-        for operator, code in zip(model.operators, codes, strict=True)
-    ]
-    subgraph = out.table(
-        6,
-        (0, "offset", out.offsets(tensor_offsets), 0),
-        (1, "offset", out.numbers(_indices(model.inputs, index)), 0),
-        (2, "offset", out.numbers(_indices(model.outputs, index)), 0),
-        (3, "offset", out.offsets(operators), 0),
+    codes = {operator: (operator.code, lowest_version(operator)) for operator in model.operators}
+    code_index = {code: i for i, code in enumerate(dict.fromkeys(codes.values()))}
+    subgraph = _write_subgraph(
+        out,
+        model,
+        [_write_tensor(out, t, constants, keep_name=debug_names or _is_public(t, model)) for t in tensors],
+        [_write_operator(out, operator, code_index[code], index) for operator, code in codes.items()],
+        index,
     )
+    entries = [
+        out.table(2, (0, "offset", out.string(name), 0), (1, "uint32", constants[content], 0))
+        for name, content in attached.items()
+    ]
     root = out.table(
         10,
         (0, "uint32", SCHEMA_VERSION, 0),
         (1, "offset", out.offsets([_write_code(out, *code) for code in code_index]), 0),
         (2, "offset", out.offsets([subgraph]), 0),
         (4, "offset", buffers, 0),
+        (6, "offset", out.offsets(entries) if entries else 0, 0),
         (7, "offset", _write_signature(out, model, index) if signature else 0, 0),
     )
-    out.builder.Finish(root, file_identifier=FILE_IDENTIFIER)
-    return bytes(out.builder.Output())
+    return out.finish(root, FILE_IDENTIFIER)
+
+
+def _write_subgraph(
+    out: FlatWriter, model: Model, tensors: list[int], operators: list[int], index: dict[int, int]
+) -> int:
+    return out.table(
+        6,
+        (0, "offset", out.offsets(tensors), 0),
+        (1, "offset", out.numbers(_indices(model.inputs, index)), 0),
+        (2, "offset", out.numbers(_indices(model.outputs, index)), 0),
+        (3, "offset", out.offsets(operators), 0),
+    )
+
+
+def _is_public(tensor: Tensor, model: Model) -> bool:
+    return any(tensor is public.memory for public in (*model.inputs, *model.outputs))
 
 
 def _write_signature(out: FlatWriter, model: Model, index: dict[int, int]) -> int:

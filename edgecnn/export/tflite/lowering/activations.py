@@ -6,14 +6,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edgecnn.export.tflite.graph import Node
+from edgecnn.export.tflite.graph import Node, Value
 from edgecnn.export.tflite.lowering.context import Lowering
 from edgecnn.export.tflite.lowering.elementwise import operand
 from edgecnn.export.tflite.model import Quantization, Tensor
 from edgecnn.export.tflite.passes import clip_limits, fusable_activation
-from edgecnn.export.tflite.quantization import FIXED_OUTPUTS
+from edgecnn.export.tflite.quantization import FIXED_OUTPUTS, MOVEMENTS
 from edgecnn.export.tflite.reader import Unsupported
 from edgecnn.export.tflite.schema import ACTIVATIONS
+
+_KEEPS_LIMITS = MOVEMENTS | {"Concat", "GlobalAveragePool", "ReduceMean"}
 
 
 def emit_then_requantize(
@@ -92,6 +94,8 @@ def _clip_by_steps(lower: Lowering, node: Node, source: Tensor, limits: tuple[fl
         for code, limit in zip(("MAXIMUM", "MINIMUM"), limits, strict=True)
         if np.isfinite(limit) and not _clips_by_itself(source, code, limit)
     ]
+    if _is_clipped(lower, node.data_input(), node.output, limits):
+        steps = []
     if not steps:
         lower.rename(node.output, source, source.permutation)
         return
@@ -100,6 +104,22 @@ def _clip_by_steps(lower: Lowering, node: Node, source: Tensor, limits: tuple[fl
         target = output if i == len(steps) - 1 else lower.temporary(source)
         lower.emit(code, [source, _scalar(lower, limit, source)], target)
         source = target
+
+
+def _is_clipped(lower: Lowering, value: Value, output: Value, limits: tuple[float, float]) -> bool:
+    """Whether integers lie within the limits already: clipped before, and since then only moved or averaged."""
+    producer = lower.producers.get(value)
+    if producer is None or value.quantization is None or output.quantization is None:
+        return False
+    if not value.quantization.same_as(output.quantization):
+        return False
+    if producer.op == "Clip":
+        low, high = clip_limits(producer)
+        return low >= limits[0] and high <= limits[1]
+    if producer.op not in _KEEPS_LIMITS:
+        return False
+    n_inputs = len(producer.inputs) if producer.op == "Concat" else 1
+    return all(_is_clipped(lower, producer.data_input(i), value, limits) for i in range(n_inputs))
 
 
 def _clips_by_itself(tensor: Tensor, code: str, limit: float) -> bool:
