@@ -60,9 +60,8 @@ class Workshop:
         for package in TRAINING_PACKAGES:
             if importlib.util.find_spec(package) is None:
                 raise MissingExtraError(package, extra="train", needed_for="training")
-        # Before torch is loaded: its idle threads sleep instead of spinning. Spinning gains a third on a
-        # machine that does nothing else, and is 5 to 30 times slower on one that does (LeNet-5, 2 threads
-        # on 2 cores).
+        # Before torch is loaded: its idle threads sleep instead of spinning. Spinning is faster on a machine
+        # that does nothing else, and many times slower on one that does.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from edgecnn.training.device import prepare
 
