@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -76,11 +76,14 @@ class Pictures:
     def batches(
         self, batch_size: int, augmentations: tuple[str, ...], generator: torch.Generator
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """One shuffled epoch: float32 images [batch, c, h, w], normalized and augmented, and their labels."""
+        """One shuffled epoch: float32 images [batch, c, h, w], normalized and augmented, and their labels.
+
+        The images lie channels-last in memory: convolutions and, above all, pooling are faster that way.
+        """
         order = torch.randperm(len(self), generator=generator).to(self.labels.device)
         for chosen in order.split(batch_size):
-            images = self.normalized(self.images[chosen])
-            yield augment(images, augmentations, generator), self.labels[chosen]
+            images = augment(self.normalized(self.images[chosen]), augmentations, generator)
+            yield images.contiguous(memory_format=torch.channels_last), self.labels[chosen]
 
 
 def learning_rate_share(schedule: str, step: int, n_steps: int) -> float:
@@ -94,16 +97,26 @@ def learning_rate_share(schedule: str, step: int, n_steps: int) -> float:
     return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
+def channels_last(model: nn.Module) -> nn.Module:
+    """`model` itself, its weights laid out as `Pictures.batches` lays out the images."""
+    # torch's type stubs do not know this form of `to`.
+    return cast(nn.Module, model.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+
+
 def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    """Weight decay is for weights: biases and norms (one dimension) are left alone."""
+    """Weight decay is for weights: biases and norms (one dimension) are left alone.
+
+    Fused: one pass over all parameters. Of a network as small as LeNet-5, torch's default of some ten
+    operations a parameter takes an eighth of the step.
+    """
     parameters = list(model.parameters())
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9, nesterov=True)
-    return torch.optim.AdamW(groups, lr=settings.learning_rate)
+        return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9, nesterov=True, fused=True)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
 
 
 def train(
@@ -123,6 +136,7 @@ def train(
     from it, with the same result bit for bit. Raises EdgeCNNError where the loss is no longer finite.
     """
     progress = progress or Silent()
+    channels_last(model)
     optimizer = make_optimizer(model, settings)
     generator = torch.Generator().manual_seed(settings.seed)
     history = _resume(checkpoints, model, optimizer, generator)
@@ -227,5 +241,8 @@ def _resume(
         index, _, key = name.partition(".")
         state.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for parameter, values in optimizer.state.items():
+        # In memory they must lie as the parameter does: the fused optimizer walks them side by side.
+        values.update({k: torch.empty_like(parameter).copy_(v) for k, v in values.items() if v.ndim})
     generator.set_state(saved.tensors["generator"])
     return [Epoch(**epoch) for epoch in saved.facts["history"]]
