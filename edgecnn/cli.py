@@ -262,6 +262,13 @@ def predict(artifact: Path, images: tuple[Path, ...], runtime: str | None, top: 
 @click.option("--runtime", help="Refuse what it cannot run: litert, tflite-runtime==2.14, tflm.")
 @click.option("--keep-nchw-input", is_flag=True, help="Leave images channels first (adds a TRANSPOSE).")
 @click.option("--signature", is_flag=True, help="Add the signature serving_default.")
+@click.option(
+    "--metadata",
+    type=PATH,
+    metavar="FILE",
+    help="Add TFLite Metadata, for Android: a JSON of name, description, version, author, license, mean and "
+    "std of pixels 0..255, labels; or the manifest of a build.",
+)
 @click.option("--debug-names", is_flag=True, help="Keep the names of tensors inside.")
 @click.option(
     "--compare",

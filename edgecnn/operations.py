@@ -11,6 +11,7 @@ from edgecnn import build_folder, data, files, gate
 from edgecnn.comparison import compare
 from edgecnn.errors import UsageError
 from edgecnn.export import tflite
+from edgecnn.export.tflite import metadata as tflite_metadata
 from edgecnn.ondevice.runtimes import RUNTIMES
 from edgecnn.progress import Progress, Silent
 from edgecnn.records import Artifact, Measurement, Report
@@ -80,17 +81,26 @@ def _with_old_times(artifact: Artifact, fresh: list[Measurement]) -> Artifact:
     return artifact.model_copy(update={"measurements": timed})
 
 
-def convert(source: Path, output: Path | None = None, *, n_compared: int = 0, **options: Any) -> dict[str, Any]:
+def convert(
+    source: Path,
+    output: Path | None = None,
+    *,
+    n_compared: int = 0,
+    metadata: Path | None = None,
+    **options: Any,
+) -> dict[str, Any]:
     """Writes the .tflite equivalent of the ONNX file `source` to `output` (default: beside it).
 
-    `options` are those of `export.tflite.convert`. With `n_compared`, that many random inputs are run
-    through both files. Returns what was written, what the converter says of it, and the comparison.
+    `metadata` is a file for `export.tflite.metadata.read`; `options` are those of `export.tflite.convert`.
+    With `n_compared`, that many random inputs are run through both files. Returns what was written, what
+    the converter says of it, and the comparison.
     Raises ConversionError or UsageError; then nothing is written.
     """
     output = output or source.with_suffix(".tflite")
     if output.exists() and output.samefile(source):
         raise UsageError("the output would replace the source", where=str(output), fix="name another with -o")
-    conversion = tflite.convert(source, **options)
+    said = tflite_metadata.read(metadata) if metadata else None
+    conversion = tflite.convert(source, metadata=said, **options)
     files.write_bytes(output, conversion.data)
     facts: dict[str, Any] = {
         "file": str(output),

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from recipes_for_tests import ROOT
 import edgecnn
 from edgecnn import data
 from edgecnn.cli import ALIASES, cli
+from edgecnn.export.tflite import metadata
 from edgecnn.records import Report
 
 
@@ -193,3 +195,16 @@ def test_python_m_edgecnn_is_the_same_command() -> None:
         [sys.executable, "-m", "edgecnn", "--version"], capture_output=True, text=True, cwd=ROOT
     )
     assert done.stdout.strip() == f"edgecnn, version {edgecnn.__version__}"
+
+
+def test_convert_takes_the_metadata_of_a_manifest(built: tuple[Path, Report], tmp_path: Path) -> None:
+    (source,), (manifest,) = built[0].glob("*.int8.onnx"), built[0].glob("*.int8.tflite.json")
+    written = tmp_path / "with.tflite"
+    result = run("convert", source, "-o", written, "--metadata", manifest)
+    assert result.exit_code == 0, told(result)
+    with zipfile.ZipFile(written) as archive:
+        assert archive.read("labels.txt").decode().split() == [str(digit) for digit in range(10)]
+    said = metadata.read(manifest)
+    mnist = data.DATASETS["mnist"].preprocessing
+    assert said.mean == pytest.approx([255 * mean for mean in mnist.mean]), "of pixels 0..255"
+    assert said.std == pytest.approx([255 * std for std in mnist.std])

@@ -8,14 +8,18 @@ not see and readers of archives find at the end.
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pydantic
 
 from edgecnn.errors import UsageError
 from edgecnn.export.tflite.flatbuffer import FlatWriter
 from edgecnn.export.tflite.model import Model, Tensor
+from edgecnn.ondevice.manifest import DeviceError, Manifest
 
 METADATA_NAME = "TFLITE_METADATA"
 LABELS_FILE = "labels.txt"
@@ -35,6 +39,8 @@ class Metadata:
     channels or one each. `labels` name the classes along the last axis of the first output.
     """
 
+    __pydantic_config__ = pydantic.ConfigDict(extra="forbid", strict=True)
+
     name: str = ""
     description: str = ""
     version: str = ""
@@ -43,6 +49,40 @@ class Metadata:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     labels: tuple[str, ...] = ()
+
+
+def read(path: Path) -> Metadata:
+    """The `Metadata` in a JSON file: its fields by name, or the manifest of an edgecnn build.
+
+    Raises UsageError for a file that is neither.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        raw = json.loads(text)
+    except OSError as fault:
+        raise UsageError(f"cannot read it: {fault.strerror}", where=str(path)) from fault
+    except ValueError as fault:
+        raise UsageError(f"not JSON: {fault}", where=str(path)) from fault
+    try:
+        if isinstance(raw, dict) and "preprocessing" in raw:
+            return _of_manifest(Manifest.from_json(text))
+        return pydantic.TypeAdapter(Metadata).validate_json(text)
+    except DeviceError as fault:
+        raise UsageError(fault.what, where=str(path), fix=fault.fix) from fault
+    except pydantic.ValidationError as fault:
+        first = fault.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "the whole"
+        known = ", ".join(Metadata.__dataclass_fields__)
+        raise UsageError(
+            f"metadata: {key}: {first['msg']}", where=str(path), fix=f"an object with any of: {known}"
+        ) from fault
+
+
+def _of_manifest(manifest: Manifest) -> Metadata:
+    """The manifest scales pixels to 0..1 first."""
+    pre = manifest.preprocessing
+    mean, std = (tuple(255 * value for value in values) for values in (pre.mean, pre.std))
+    return Metadata(name=manifest.recipe_name, mean=mean, std=std, labels=manifest.class_names)
 
 
 def encode(metadata: Metadata, model: Model) -> bytes:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +18,7 @@ from flatbuffers.table import Table
 
 from edgecnn.errors import UsageError
 from edgecnn.export.tflite import convert
-from edgecnn.export.tflite.metadata import Metadata
+from edgecnn.export.tflite.metadata import Metadata, read
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SAID = Metadata(
@@ -142,3 +145,34 @@ def test_colours_and_other_inputs():
 def test_what_does_not_fit_is_refused(wrong, what):
     with pytest.raises(UsageError, match=what):
         convert(lenet5(), metadata=wrong)
+
+
+def test_a_file_of_its_fields_is_read(tmp_path: Path):
+    path = tmp_path / "digits.json"
+    path.write_text(json.dumps(asdict(SAID)))
+    assert read(path) == SAID
+    path.write_text('{"name": "digits"}')
+    assert read(path) == Metadata(name="digits")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("{", "not JSON"),
+        ("[]", "metadata: the whole"),
+        ('{"nmae": "digits"}', "metadata: nmae: Unexpected"),
+        ('{"mean": "33"}', "metadata: mean"),
+        ('{"preprocessing": 1}', "not an edgecnn manifest"),
+    ],
+)
+def test_a_file_that_is_neither_is_refused(tmp_path: Path, text: str, what: str):
+    path = tmp_path / "digits.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=what) as fault:
+        read(path)
+    assert str(path) in str(fault.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path):
+    with pytest.raises(UsageError, match="cannot read it: No such file"):
+        read(tmp_path / "none.json")
