@@ -7,6 +7,7 @@ from itertools import compress, groupby, zip_longest
 from pathlib import Path
 
 from edgecnn.inspection.ledger import Inspection, Layer, Shape, TensorInfo
+from edgecnn.inspection.words import KIND_LABELS, printable, shape_text
 from edgecnn.report.tables import NONE, Table
 from edgecnn.units import format_share, format_size
 
@@ -18,33 +19,6 @@ _WIDEST_OPERATOR, _WIDEST_SHAPE, _WIDEST_NAME = 32, 18, 80
 # A column: its header, whether it holds numbers, and for each layer its lines.
 Column = tuple[str, bool, list[list[str]]]
 
-_KIND_LABELS = {
-    "weights": "weights",
-    "biases": "biases",
-    "constants": "shapes and other constants",
-    "quantization": "scales and zero points",
-    "tensor_tables": "tensor tables and shapes",
-    "operator_tables": "operator tables and options",
-    "buffer_tables": "buffer tables",
-    "model_tables": "model and subgraph tables",
-    "vtables": "vtables",
-    "names": "names",
-    "metadata": "metadata",
-    "signatures": "signatures",
-    "padding": "padding (alignment)",
-    "header": "file header",
-    "unused_buffers": "buffers that no operator reads",
-    "unreferenced": "bytes that nothing refers to",
-    "appended_files": "files appended (zip)",
-    "nodes": "nodes and their attributes",
-    "tensor_headers": "headers of constants",
-    "activation_shapes": "shapes of activations",
-    "inputs_and_outputs": "inputs and outputs",
-    "documentation": "doc strings and metadata",
-    "functions": "functions",
-    "rest": "the rest",
-}
-
 
 def headline(inspection: Inspection) -> str:
     """What the file is, its size and cost, and what goes in and comes out."""
@@ -54,7 +28,7 @@ def headline(inspection: Inspection) -> str:
     at_least = "at least " if n_uncounted else ""
     uncounted = f" ({n_uncounted} layers cannot be counted)" if n_uncounted else ""
     parts = [
-        f"{_printable(Path(inspection.path).name)}: {_format_name(inspection)}",
+        f"{printable(Path(inspection.path).name)}: {_format_name(inspection)}",
         f"{format_size(inspection.size_bytes)}{more}",
         f"{totals.n_params:,} params",
         f"{at_least}{totals.n_macs:,} MACs{uncounted}",
@@ -96,7 +70,7 @@ def _continued(columns: Sequence[Column]) -> Table:
 def sizes(inspection: Inspection) -> Table:
     """Every byte of the file, by what it is for."""
     rows = [
-        (_KIND_LABELS.get(kind, kind), f"{n:,}", format_share(n / inspection.size_bytes))
+        (KIND_LABELS.get(kind, kind), f"{n:,}", format_share(n / inspection.size_bytes))
         for kind, n in inspection.bytes_by_kind.items()
     ]
     rows.append(("the file", f"{inspection.size_bytes:,}", format_share(1.0)))
@@ -140,7 +114,7 @@ def _optional_columns(inspection: Inspection) -> list[Column]:
     """Columns that are there where a layer has something to say in them."""
     rows = inspection.layers
     public = {tensor.name for tensor in (*inspection.inputs, *inspection.outputs)}
-    names = [NONE if layer.name in public else _printable(layer.name or NONE) for layer in rows]
+    names = [NONE if layer.name in public else printable(layer.name or NONE) for layer in rows]
     columns: list[Column] = [
         ("bias", False, [[_bias(layer)] for layer in rows]),
         ("scale, zero", False, [[_output_quantization(layer)] for layer in rows]),
@@ -177,7 +151,7 @@ def _number(layer: Layer, inspection: Inspection) -> str:
 def _operator(layer: Layer) -> str:
     domain = f"{layer.domain}." if layer.domain not in (None, "ai.onnx") else ""
     version = f" v{layer.version}" if layer.domain is None else ""
-    return _printable(f"{domain}{layer.operator}{version}{f' +{layer.activation}' if layer.activation else ''}")
+    return printable(f"{domain}{layer.operator}{version}{f' +{layer.activation}' if layer.activation else ''}")
 
 
 def _shapes(shapes: Sequence[Shape | None]) -> list[str]:
@@ -189,16 +163,9 @@ def _shapes(shapes: Sequence[Shape | None]) -> list[str]:
     return lines or [NONE]
 
 
-def shape_text(shape: Shape | None) -> str:
-    """1x28x28x1; ? for what is open."""
-    if shape is None:
-        return "?"
-    return "x".join("?" if size is None else str(size) for size in shape) or "scalar"
-
-
 def _tensor(tensor: TensorInfo) -> str:
     quantized = f" ({tensor.scale:.4g}, {tensor.zero_point})" if tensor.scale is not None else ""
-    return f"{_printable(tensor.name or NONE)} {shape_text(tensor.shape)} {tensor.dtype}{quantized}"
+    return f"{printable(tensor.name or NONE)} {shape_text(tensor.shape)} {tensor.dtype}{quantized}"
 
 
 def _weights(layer: Layer) -> str:
@@ -223,8 +190,3 @@ def _count(n: int) -> str:
 
 def _wrapped(text: str, width: int) -> list[str]:
     return [text[i : i + width] for i in range(0, len(text), width)] or [NONE]
-
-
-def _printable(text: str) -> str:
-    """Nothing of a file reaches the terminal as a control sequence."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
