@@ -43,6 +43,28 @@ def load(path: Path | str, overrides: tuple[str, ...] = ()) -> LoadedRecipe:
     return LoadedRecipe(_validated(source), text)
 
 
+class _BudgetFile(Spec):
+    budget: dict[str, Budget]
+
+
+def parse_budget(text: str, name: str) -> dict[str, Budget]:
+    """The limits in the YAML text of a file that holds `budget:` alone, by what they are for.
+
+    Raises RecipeError as `load` does; `name` is the file's.
+    """
+    source = yaml_source.parse(text, name)
+    if not isinstance(source.data, dict) or set(source.data) != {"budget"}:
+        raise RecipeError(
+            "expected the key budget, and no other",
+            where=name,
+            fix='for example: budget: {"models/*.tflite": {max_size: 20 kB}}',
+        )
+    try:
+        return _BudgetFile.model_validate_json(json.dumps(source.data)).budget
+    except pydantic.ValidationError as faults:
+        raise RecipeError("\n".join(_told(fault, source) for fault in _innermost(faults.errors()))) from faults
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")

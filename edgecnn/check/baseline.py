@@ -1,0 +1,118 @@
+"""The baseline: the figures that were accepted, in a small file that is committed and read as a diff."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from edgecnn import files
+from edgecnn.check import allowances
+from edgecnn.check.allowances import Allowance, Allowances
+from edgecnn.check.figures import Figures, LatencyFigure, Stored
+from edgecnn.errors import UsageError
+
+DEFAULT_PATH = Path("edgecnn-baseline.json")
+SCHEMA_VERSION: Literal[1] = 1
+
+
+class AllowSection(Stored):
+    """What may be lost, as texts: for every model, and by a model's name or a glob of names."""
+
+    default: dict[str, str] = Field(default_factory=dict)
+    models: dict[str, dict[str, str]] = Field(default_factory=dict)
+
+
+class Baseline(Stored):
+    """`models` is by name: the path of the file, seen from the folder of the baseline."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    allow: AllowSection = AllowSection()
+    models: dict[str, Figures] = Field(default_factory=dict)
+
+
+def read(path: Path) -> Baseline:
+    """Raises UsageError for a file that is missing, not a baseline, or of a newer edgecnn."""
+    try:
+        raw = json.loads(path.read_bytes())
+    except OSError as fault:
+        raise UsageError(
+            f"no baseline can be read here: {fault.strerror}",
+            where=str(path),
+            fix=f"make one: edgecnn baseline update PATH... --baseline {path}",
+        ) from fault
+    except (ValueError, RecursionError) as fault:
+        raise _corrupt(path, str(fault)) from fault
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise UsageError(
+            f"the baseline has schema version {version}; this edgecnn reads up to {SCHEMA_VERSION}",
+            where=str(path),
+            fix="pip install -U edgecnn",
+        )
+    if version is None:
+        raise _corrupt(path, "schema_version is missing")
+    try:
+        baseline = Baseline.model_validate(raw)
+    except pydantic.ValidationError as fault:
+        first = fault.errors()[0]
+        raise _corrupt(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from fault
+    allowances_of(baseline, path, {})
+    return baseline
+
+
+def _corrupt(path: Path, reason: str) -> UsageError:
+    return UsageError(
+        f"not a baseline of edgecnn: {reason}",
+        where=str(path),
+        fix="restore it from version control, or delete it and make it anew: edgecnn baseline update PATH...",
+    )
+
+
+def allowances_of(baseline: Baseline, path: Path, options: dict[str, Allowance]) -> Allowances:
+    """What `baseline` allows to be lost, with `options` laid over it. Raises UsageError for a bad amount."""
+    return Allowances(
+        options=options,
+        by_model={
+            glob: allowances.parse_section(texts, f"{path}: allow.models.{glob}")
+            for glob, texts in baseline.allow.models.items()
+        },
+        default=allowances.parse_section(baseline.allow.default, f"{path}: allow.default"),
+    )
+
+
+def render(baseline: Baseline) -> str:
+    """The text of the file: one key a line, sorted, without what is not known."""
+    return json.dumps(_known(baseline), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _known(baseline: Baseline) -> dict[str, Any]:
+    models = {
+        name: {
+            **figures.model_dump(exclude_none=True, exclude={"latency"}),
+            **({"latency": _times(figures.latency)} if _times(figures.latency) else {}),
+        }
+        for name, figures in baseline.models.items()
+    }
+    allow = baseline.allow.model_dump(exclude_defaults=True)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "models": models,
+        **({"allow": allow} if allow else {}),
+    }
+
+
+def _times(latency: dict[str, LatencyFigure]) -> dict[str, Any]:
+    """Emulated milliseconds are worth nothing to compare with, and are left out."""
+    return {
+        runtime: one.model_dump(exclude_none=True, exclude={"emulated"})
+        for runtime, one in latency.items()
+        if not one.emulated
+    }
+
+
+def write(path: Path, baseline: Baseline) -> None:
+    files.write_text(path, render(baseline))

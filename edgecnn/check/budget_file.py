@@ -1,0 +1,18 @@
+"""A file of limits for models that no recipe knows: `budget:` with limits by model name, key or glob."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgecnn import recipe_file
+from edgecnn.errors import UsageError
+from edgecnn.recipe import Budget
+
+
+def read(path: Path) -> dict[str, Budget]:
+    """The limits in the file at `path`. Raises UsageError, or RecipeError with the line and key of a fault."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
+        raise UsageError(f"the budget cannot be read: {fault}", where=str(path)) from fault
+    return recipe_file.parse_budget(text, str(path))

@@ -1,0 +1,98 @@
+"""The figures of a model that are compared, as the baseline stores them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ConfigDict, Field
+
+from edgecnn.check.models import Model
+from edgecnn.records import Measurement, ParityRecord, Record
+
+
+class Stored(Record):
+    """A part of the baseline file: every key known, every number finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class LatencyFigure(Stored):
+    """The median of one inference with one thread; `machine` is None where the CPU does not tell its name."""
+
+    median_ms: float = Field(ge=0)
+    machine: str | None = None
+    emulated: bool = False
+
+
+class Figures(Stored):
+    """Of one model: the worst record of each kind, as the file must hold on every runtime.
+
+    `accuracy_drop_half_width` is half of the report's 95 % interval of the drop, `latency` is by runtime.
+    """
+
+    size_bytes: int = Field(ge=0)
+    accuracy: float | None = Field(None, ge=0, le=1)
+    accuracy_drop: float | None = Field(None, ge=-1, le=1)
+    accuracy_drop_half_width: float | None = Field(None, ge=0)
+    n_images: int | None = Field(None, ge=1)
+    reference_sha256: str | None = None
+    top1_equal: float | None = Field(None, ge=0, le=1)
+    max_lsb: int | None = Field(None, ge=0)
+    latency: dict[str, LatencyFigure] = Field(default_factory=dict)
+
+
+def of_model(model: Model) -> Figures | None:
+    """What is known of `model`; None where its file is gone."""
+    if model.artifact is None:
+        return None
+    measurements = model.artifact.measurements
+    return Figures(
+        size_bytes=model.artifact.size_bytes,
+        **_of_accuracy(measurements, model.reference_sha256),
+        **_of_parity(model.parity),
+        latency=_latency(measurements, model.environment),
+    )
+
+
+def _of_accuracy(measurements: tuple[Measurement, ...], reference_sha256: str | None) -> dict[str, Any]:
+    if not measurements:
+        return {}
+    worst = min(measurements, key=lambda m: (m.accuracy, -m.accuracy_drop))
+    low, high = worst.accuracy_drop_interval
+    return {
+        "accuracy": worst.accuracy,
+        "accuracy_drop": worst.accuracy_drop,
+        "accuracy_drop_half_width": (high - low) / 2,
+        "n_images": worst.n_images,
+        "reference_sha256": reference_sha256,
+    }
+
+
+def _of_parity(records: tuple[ParityRecord, ...]) -> dict[str, Any]:
+    if not records:
+        return {}
+    return {
+        "top1_equal": min(record.top1_equal for record in records),
+        "max_lsb": max(record.max_lsb for record in records),
+    }
+
+
+def _latency(measurements: tuple[Measurement, ...], environment: Mapping[str, Any]) -> dict[str, LatencyFigure]:
+    return {
+        f"{m.target} {m.runtime}": LatencyFigure(
+            median_ms=m.latency_ms.median, machine=_machine(m, environment), emulated=m.emulated
+        )
+        for m in measurements
+        if m.num_threads == 1 and m.latency_ms is not None
+    }
+
+
+def _machine(measurement: Measurement, environment: Mapping[str, Any]) -> str | None:
+    """What must be equal for times to be compared: CPU, architecture, board, runtime and threads."""
+    cpu, arch = environment.get("cpu_model"), environment.get("arch")
+    if not cpu or not arch:
+        return None
+    board = environment.get("board_model")
+    parts = [cpu, arch, *([board] if board else []), f"{measurement.runtime} {measurement.runtime_version}"]
+    return ", ".join([*map(str, parts), "1 thread"])

@@ -1,0 +1,36 @@
+"""A check as workflow commands of GitHub Actions: what fails is an error, the rest a warning."""
+
+from __future__ import annotations
+
+import posixpath
+from pathlib import Path
+
+from edgecnn.check import Check, Finding, texts
+
+# https://docs.github.com/actions/reference/workflow-commands-for-github-actions
+_DATA = {"%": "%25", "\r": "%0D", "\n": "%0A"}
+_PROPERTY = {**_DATA, ":": "%3A", ",": "%2C"}
+
+
+def render(check: Check) -> str:
+    lines = []
+    for finding in check.findings:
+        if finding.status == "pass":
+            continue
+        level = "error" if check.fails(finding) else "warning"
+        title = _escaped(f"edgecnn: {finding.metric} {finding.status}", _PROPERTY)
+        file = _escaped(_file(check, finding), _PROPERTY)
+        lines.append(f"::{level} file={file},title={title}::{_escaped(texts.sentence(finding), _DATA)}")
+    lines += [f"::warning title=edgecnn::{_escaped(note, _DATA)}" for note in check.notes]
+    level = "notice" if check.passed else "error"
+    lines.append(f"::{level} title=edgecnn check::{_escaped(texts.verdict(check), _DATA)}")
+    return "\n".join(lines) + "\n"
+
+
+def _file(check: Check, finding: Finding) -> str:
+    """The model's path from where the check ran: its name is seen from the folder of the baseline."""
+    return posixpath.normpath(posixpath.join(*Path(check.baseline or ".").parent.parts, finding.model))
+
+
+def _escaped(text: str, table: dict[str, str]) -> str:
+    return "".join(table.get(character, character) for character in text)

@@ -1,0 +1,76 @@
+"""A check as the comment on a pull request: the verdict, what changed, the rest folded."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from edgecnn.check import Check, Finding, texts
+
+_HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+# A name must neither end its cell nor become a link, an image, code or a mention of someone.
+_SPECIAL = re.compile(r"([\\`*|\[\]~!])")
+SUMMARY = "GITHUB_STEP_SUMMARY"
+
+
+def render(check: Check) -> str:
+    loud = tuple(one for one in check.findings if not texts.is_quiet(one))
+    quiet = tuple(one for one in check.findings if texts.is_quiet(one))
+    icon = "✅" if check.passed else "❌"
+    parts = [f"**{icon} edgecnn check: {escaped(texts.verdict(check))}**", ""]
+    if loud:
+        parts += [*_rows(check, loud), ""]
+        said = [one for one in loud if one.said]
+        parts += [*(f"- {escaped(texts.sentence(one))}" for one in said), *([""] if said else [])]
+    if check.notes:
+        parts += [*(f"- {escaped(note)}" for note in check.notes), ""]
+    if quiet:
+        count = f"{len(quiet):,} {'figure' if len(quiet) == 1 else 'figures'} unchanged and within limits"
+        parts += _folded(count, _rows(check, quiet))
+    parts += _folded("Do it again, or accept it", _code(check.commands))
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def append_summary(check: Check) -> None:
+    """Appends the comment to the summary of the job, where GitHub Actions names a file for it."""
+    path = os.environ.get(SUMMARY)
+    if path:
+        with Path(path).open("a", encoding="utf-8") as summary:
+            summary.write(render(check))
+
+
+def escaped(text: str) -> str:
+    """`text` that shows as it is, on one line."""
+    line = " ".join(text.split())
+    safe = "".join(_HTML.get(character, character) for character in line)
+    return _SPECIAL.sub(r"\\\1", safe).replace("@", "&#64;")
+
+
+def _rows(check: Check, findings: tuple[Finding, ...]) -> list[str]:
+    table = texts.table(check, findings)
+    rule = ["---:" if i in table.right else "---" for i in range(len(table.header))]
+    return [
+        f"| {' | '.join(table.header)} |",
+        f"|{'|'.join(rule)}|",
+        *(
+            f"| {' | '.join(map(escaped, row[:-1]))} | {_mark(check, one)} {row[-1]} |"
+            for row, one in zip(table.rows, findings, strict=True)
+        ),
+    ]
+
+
+def _mark(check: Check, finding: Finding) -> str:
+    if check.fails(finding):
+        return "❌"
+    return "✅" if finding.status == "pass" else "➖"
+
+
+def _folded(title: str, lines: Iterable[str]) -> list[str]:
+    return ["<details>", f"<summary>{title}</summary>", "", *lines, "", "</details>", ""]
+
+
+def _code(commands: Iterable[str]) -> list[str]:
+    """Indented, not fenced: no name can end the block."""
+    return [f"    {' '.join(command.splitlines())}" for command in commands]
