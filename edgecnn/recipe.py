@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -15,8 +15,10 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    SerializerFunctionWrapHandler,
     Tag,
     WithJsonSchema,
+    model_serializer,
     model_validator,
 )
 
@@ -29,6 +31,7 @@ Criterion = Literal["magnitude", "taylor", "random"]
 Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["one_cycle", "cosine"]
 QuantizationEngine = Literal["neural-compressor", "onnxruntime"]
+Stem = Literal["small", "imagenet"]
 Format = Literal["onnx", "tflite"]
 TARGET_NAMES = ("host",)
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
@@ -47,15 +50,31 @@ class DataSpec(Spec):
 
 
 class ModelSpec(Spec):
-    """Which network, and the output channels of its layers (all but the last), in order."""
+    """Which network, the output channels of its layers (all but the last), in order, and its options."""
 
     name: str
     widths: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] | None = None
+    stem: Stem | None = Field(None, description="how the network begins; default: what fits the pictures")
+    simple_bypass: bool | None = Field(None, description="add its input to every second Fire module")
 
     @model_validator(mode="after")
-    def _one_width_a_layer(self) -> ModelSpec:
-        check_widths(self.name, self.widths)
+    def _fits_the_network(self) -> ModelSpec:
+        known = MODELS[self.name].options
+        for option in self.options:
+            if option not in known:
+                raise ValueError(f"{self.name} has no {option}")
+        check_widths(self.name, self.widths, bypass=bool(self.simple_bypass))
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_none(handler(self), "stem", "simple_bypass")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the recipe says of the network besides its name and widths."""
+        said = {"stem": self.stem, "simple_bypass": self.simple_bypass}
+        return {option: value for option, value in said.items() if value is not None}
 
     @property
     def layer_widths(self) -> dict[str, int]:
@@ -63,18 +82,39 @@ class ModelSpec(Spec):
         return dict(zip(default, self.widths, strict=True)) if self.widths else dict(default)
 
 
-def check_widths(model: str, widths: tuple[int, ...] | None) -> None:
-    """Raises ValueError unless there is one width for each layer of `model` but the last."""
+def _without_none(values: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """`values` without those of `keys` that are None: a recipe without the newer keys keeps its hash."""
+    return {key: value for key, value in values.items() if key not in keys or value is not None}
+
+
+def check_widths(model: str, widths: tuple[int, ...] | None, *, bypass: bool = False) -> None:
+    """Raises ValueError unless there is one width for each layer of `model` but the last, and with `bypass`
+    what is added has the channels of what it is added to.
+    """
     layers = MODELS[model].widths
     if widths is not None and len(widths) != len(layers):
         raise ValueError(
             f"{model} takes {len(layers)} numbers, one for each of {', '.join(layers)}; there are {len(widths)}"
         )
+    if widths is None or not bypass:
+        return
+    by_layer = dict(zip(layers, widths, strict=True))
+    for before, around in MODELS[model].bypassed:
+        if by_layer[before] != by_layer[around]:
+            raise ValueError(
+                f"simple_bypass adds {before} to {around}: both need as many channels; "
+                f"they have {by_layer[before]} and {by_layer[around]}"
+            )
 
 
-def target_widths(start: dict[str, int], ratio: float) -> dict[str, int]:
-    """The widths left when `ratio` of every layer's channels go; at least one channel stays."""
-    return {layer: max(1, round(width * (1 - ratio))) for layer, width in start.items()}
+def target_widths(start: dict[str, int], ratio: float, round_to: int = 1) -> dict[str, int]:
+    """The widths left when `ratio` of every layer's channels go, as multiples of `round_to`; at least one
+    multiple stays, and no layer grows.
+    """
+    return {
+        layer: min(width, max(1, round(width * (1 - ratio) / round_to)) * round_to)
+        for layer, width in start.items()
+    }
 
 
 class TrainSpec(Spec):
@@ -98,6 +138,9 @@ class PruneSpec(Spec):
     widths: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
         None, description="or: the channels that each layer keeps, in order"
     )
+    round_to: int | None = Field(
+        None, ge=1, le=256, description="with ratio: channels kept are a multiple; 8 for SqueezeNet, else 1"
+    )
     criterion: Criterion = Field("taylor", description="what makes a channel important")
     steps: int = Field(1, ge=1, le=100, description="rounds of pruning")
     finetune_epochs: int = Field(1, ge=0, le=1000, description="training after each round")
@@ -106,7 +149,19 @@ class PruneSpec(Spec):
     def _ratio_or_widths(self) -> PruneSpec:
         if (self.ratio is None) == (self.widths is None):
             raise ValueError("give either ratio (0.6: six channels of ten go) or widths ([4, 8, 32, 16])")
+        if self.round_to and self.ratio is None:
+            raise ValueError("round_to goes with ratio; widths are kept as they are")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_none(handler(self), "round_to")
+
+    def kept(self, model: str, start: dict[str, int]) -> dict[str, int]:
+        """The channels that each layer of the network `model` keeps of those in `start`."""
+        if self.widths:
+            return dict(zip(start, self.widths, strict=True))
+        return target_widths(start, self.ratio or 0, self.round_to or MODELS[model].round_to)
 
 
 class FinetuneSpec(Spec):
@@ -152,22 +207,30 @@ Step = Annotated[
 ]
 
 
-def _named(names: dict[str, Any], parameters: dict[str, Any]) -> WithJsonSchema:
-    """The schema of what a recipe may write: a bare name, or a name with its parameters."""
+def _named(parameters: dict[str, dict[str, Any]]) -> WithJsonSchema:
+    """The schema of what a recipe may write: a bare name, or a name with its parameters (a schema each)."""
     with_parameters = {
         "type": "object",
         "properties": {
-            name: {"type": ["object", "null"], "properties": parameters, "additionalProperties": False}
-            for name in names
+            name: {"type": ["object", "null"], "properties": properties, "additionalProperties": False}
+            for name, properties in parameters.items()
         },
         "minProperties": 1,
         "maxProperties": 1,
         "additionalProperties": False,
     }
-    return WithJsonSchema({"anyOf": [{"enum": list(names)}, with_parameters]})
+    return WithJsonSchema({"anyOf": [{"enum": list(parameters)}, with_parameters]})
 
 
-_WIDTHS = {"widths": {"type": "array", "items": {"type": "integer", "minimum": 1}}}
+_WIDTHS = {"type": "array", "items": {"type": "integer", "minimum": 1}}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "stem": {"enum": list(get_args(Stem)), "description": ModelSpec.model_fields["stem"].description},
+    "simple_bypass": {"type": "boolean", "description": ModelSpec.model_fields["simple_bypass"].description},
+}
+_MODEL_PARAMETERS = {
+    name: {"widths": _WIDTHS, **{option: _OPTIONS[option] for option in info.options}}
+    for name, info in MODELS.items()
+}
 
 
 def _limit(parse: Any, example: str) -> Any:
@@ -201,8 +264,8 @@ class Recipe(Spec):
     version: int = Field(ge=1, le=1)
     name: str = Field(pattern=NAME_PATTERN, description="names the files")
     seed: int = Field(0, ge=0, le=2**31 - 1)
-    data: Annotated[DataSpec, _named(DATASETS, {})]
-    model: Annotated[ModelSpec, _named(MODELS, _WIDTHS)]
+    data: Annotated[DataSpec, _named({name: {} for name in DATASETS})]
+    model: Annotated[ModelSpec, _named(_MODEL_PARAMETERS)]
     train: TrainSpec = TrainSpec()
     compress: tuple[Step, ...] = Field((), description="carried out in this order")
     export: tuple[Format, ...] = Field(("onnx", "tflite"), min_length=1)

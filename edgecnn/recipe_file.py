@@ -16,7 +16,7 @@ from edgecnn import yaml_source
 from edgecnn.data import DATASETS
 from edgecnn.errors import RecipeError
 from edgecnn.models import MODELS
-from edgecnn.recipe import STEPS, TARGET_NAMES, Budget, PruneStep, Recipe, Spec, check_widths, target_widths
+from edgecnn.recipe import STEPS, TARGET_NAMES, Budget, PruneStep, Recipe, Spec, check_widths
 from edgecnn.yaml_source import KeyPath, YamlSource
 
 
@@ -275,7 +275,7 @@ def _check_names(recipe: Recipe, source: YamlSource) -> None:
     """What only the whole recipe can judge: targets, widths to prune to, artifacts that a budget is for."""
     _check_widths(recipe, source)
     wanted, given = MODELS[recipe.model.name].input_size, DATASETS[recipe.data.name].preprocessing
-    if wanted != (given.height, given.width):
+    if wanted is not None and wanted != (given.height, given.width):
         raise RecipeError(
             f"{recipe.model.name} takes pictures of {wanted[0]} x {wanted[1]}; those of {recipe.data.name} are "
             f"{given.height} x {given.width}",
@@ -298,16 +298,17 @@ def _check_names(recipe: Recipe, source: YamlSource) -> None:
 
 def _check_widths(recipe: Recipe, source: YamlSource) -> None:
     """Every prune step has a width for each layer, and none grows: known before anything is trained."""
+    name, bypass = recipe.model.name, bool(recipe.model.simple_bypass)
     widths = recipe.model.layer_widths
     for index, step in enumerate(recipe.compress):
         if not isinstance(step, PruneStep):
             continue
         if step.prune.widths is None:
-            widths = target_widths(widths, step.prune.ratio or 0)
+            widths = step.prune.kept(name, widths)
             continue
         where = source.where(("compress", index, "prune", "widths"))
         try:
-            check_widths(recipe.model.name, step.prune.widths)
+            check_widths(name, step.prune.widths, bypass=bypass)
         except ValueError as fault:
             raise RecipeError(str(fault), where=where) from fault
         for (layer, now), kept in zip(widths.items(), step.prune.widths, strict=True):
@@ -317,4 +318,4 @@ def _check_widths(recipe: Recipe, source: YamlSource) -> None:
                     where=where,
                     fix=f"give at most {now}",
                 )
-        widths = dict(zip(widths, step.prune.widths, strict=True))
+        widths = step.prune.kept(name, widths)

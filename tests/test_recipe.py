@@ -48,6 +48,22 @@ def test_defaults_and_short_forms(recipe_path: Path) -> None:
         ("lenet5", "lenet", ":4: model: there is no model 'lenet' (did you mean 'lenet5'?); expected one of"),
         ("lenet5", "{lenet5: {widths: [1, 2]}}", ":4: model: lenet5 takes 4 numbers, one for each of conv1,"),
         ("lenet5", "{lenet5: {width: [1, 2]}}", ":4: model.lenet5.width: unknown key (did you mean 'widths'?)"),
+        ("lenet5", "{lenet5: {stem: small}}", ":4: model: lenet5 has no stem"),
+        (
+            "lenet5",
+            "{squeezenet1_1: {stem: tiny}}",
+            ":4: model.squeezenet1_1.stem: 'tiny' is not one of small, imagenet",
+        ),
+        (
+            "lenet5",
+            "{squeezenet1_1: {widths: [8, 8]}}",
+            ":4: model: squeezenet1_1 takes 25 numbers, one for each of features.0, features.3.squeeze,",
+        ),
+        (
+            "- quantize: {calibration_images: 20}",
+            "- prune: {widths: [1, 2, 3, 4], round_to: 8}",
+            "goes with ratio",
+        ),
         ("lenet5", "[lenet5]", ":4: model: expected one name, or one name with its settings"),
         ("data: mnist", "data: mnst", ":3: data: there is no data 'mnst' (did you mean 'mnist'?)"),
         (
@@ -193,6 +209,23 @@ def test_the_hash_leaves_out_what_does_not_decide_the_files(recipe_path: Path) -
     assert recipe_file.load(recipe_path, ("seed=1",)).recipe.sha256 != plain.sha256
 
 
+def test_the_hash_is_the_one_from_before_networks_had_options(recipe_path: Path) -> None:
+    """A build made then is still the build of its recipe."""
+    pruned = ("compress=[{prune: {ratio: 0.5}}]", "budget={}")
+    model = recipe_file.load(recipe_path, pruned).recipe.model_dump(mode="json")
+    assert model["model"] == {"name": "lenet5", "widths": None}
+    assert set(model["compress"][0]["prune"]) == {"ratio", "widths", "criterion", "steps", "finetune_epochs"}
+    hashes = {
+        recipe_file.load(recipe_path, ("budget={}", f"model={value}")).recipe.sha256
+        for value in (
+            "squeezenet1_1",
+            "{squeezenet1_1: {stem: small}}",
+            "{squeezenet1_1: {simple_bypass: true}}",
+        )
+    }
+    assert len(hashes) == 3
+
+
 def test_the_schema_in_the_repository_is_the_one_of_the_code() -> None:
     stored = json.loads((ROOT / "recipes" / "recipe.schema.json").read_text())
     assert stored == recipe.json_schema(), "run: edgecnn schema -o recipes/recipe.schema.json"
@@ -203,5 +236,7 @@ def test_the_schema_accepts_the_recipes_and_refuses_faults() -> None:
     for path in RECIPES:
         validator.validate(yaml_source.parse(path.read_text(), path.name).data)
     good = yaml_source.parse(MINIMAL_RECIPE, "minimal").data
+    assert validator.is_valid({**good, "model": {"squeezenet1_1": {"stem": "small", "simple_bypass": True}}})
+    assert not validator.is_valid({**good, "model": {"lenet5": {"stem": "small"}}})
     for bad in ({"model": "lenet"}, {"train": {"epoch": 1}}, {"compress": ["prune"]}, {"extra": 1}):
         assert not validator.is_valid({**good, **bad}), bad

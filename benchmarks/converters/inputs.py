@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
 from torch import nn
 from torch.nn import functional
 
@@ -70,25 +69,6 @@ def trained(name: str, train: data.Dataset) -> nn.Module:
     return model.eval()
 
 
-def name_global_pooling(model: onnx.ModelProto) -> None:
-    """GlobalAveragePool for the ReduceMean over height and width that torch writes for it, in place.
-
-    The same numbers; but the quantizers know GlobalAveragePool only, and leave a ReduceMean in float32.
-    """
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type != "ReduceMean":
-            continue
-        keeps = next((a.i for a in node.attribute if a.name == "keepdims"), 1)
-        if keeps and sorted(constants[node.input[1]] % 4) == [2, 3]:
-            node.op_type = "GlobalAveragePool"
-            del node.input[1:], node.attribute[:]
-    used = {name for node in model.graph.node for name in node.input}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-
-
 def write_inputs(
     name: str, folder: Path, n_calibration: int, n_evaluation: int, n_steps: int = N_STEPS
 ) -> None:
@@ -98,7 +78,6 @@ def write_inputs(
     calibration = pictures(drawn(splits.validation, n_calibration), input_shape)
     model = trained(name, drawn(splits.train, n_steps * BATCH_SIZE))
     float_model = export_onnx(model, input_shape)
-    name_global_pooling(float_model)
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(float_model, folder / "float.onnx")
     for file_name, spec in (("qdq.onnx", PER_TENSOR), ("qdq_per_channel.onnx", PER_CHANNEL)):

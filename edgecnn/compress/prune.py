@@ -1,7 +1,8 @@
 """Structured pruning: the least important channels are cut out, along with all that depends on them.
 
 torch-pruning's dependency graph finds what belongs together: the filters of a convolution, its bias,
-and the input channels of every layer that reads it (behind a flatten: the columns).
+and the input channels of every layer that reads it (behind a flatten: the columns; behind a concat: the
+channels at its place; what is added to it: the same channels).
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def _importance(criterion: str, seed: int) -> Callable[[object], torch.Tensor]:
 
 
 def _accumulate_gradients(model: nn.Module, images_nchw: torch.Tensor, labels: torch.Tensor) -> None:
-    model.train()
+    # Dropout would make the choice of channels a matter of luck.
+    model.eval()
     model.zero_grad(set_to_none=True)
     for images, targets in zip(images_nchw.split(_JUDGED_AT_ONCE), labels.split(_JUDGED_AT_ONCE), strict=True):
         functional.cross_entropy(model(images), targets, reduction="sum").backward()

@@ -16,6 +16,9 @@ from edgecnn.errors import MissingExtraError
 from edgecnn.export.onnx import strip
 from edgecnn.recipe import QuantizeSpec
 
+# neural-compressor writes these in integers only outside QDQ; what follows them stays in float32, too.
+LEFT_IN_FLOAT_BY_NEURAL_COMPRESSOR = frozenset({"Add", "Mul"})
+
 
 @dataclass(frozen=True)
 class Quantized:
@@ -33,7 +36,7 @@ def quantize(model: onnx.ModelProto, images_nchw: np.ndarray, spec: QuantizeSpec
     int32, activations uint8 with true min-max ranges, unified where TFLite needs it.
     Raises QuantizationError where the engine fails, MissingExtraError where there is none.
     """
-    engine, notes = _choose_engine(spec.engine)
+    engine, notes = _choose_engine(spec.engine, {node.op_type for node in model.graph.node})
     fit = engines.load_engine(engine)
     with tempfile.TemporaryDirectory(prefix="edgecnn-quantize-") as folder:
         float_path = Path(folder) / "float.onnx"
@@ -43,7 +46,11 @@ def quantize(model: onnx.ModelProto, images_nchw: np.ndarray, spec: QuantizeSpec
     return Quantized(qdq.finish(fitted), engine, notes)
 
 
-def _choose_engine(asked: str) -> tuple[str, tuple[str, ...]]:
+def _choose_engine(asked: str, operators: set[str]) -> tuple[str, tuple[str, ...]]:
+    """The engine that quantizes a network of these `operators`, and why it is not the one asked for."""
+    left = sorted(operators & LEFT_IN_FLOAT_BY_NEURAL_COMPRESSOR) if asked == "neural-compressor" else []
+    if left and engines.is_installed("onnxruntime"):
+        return "onnxruntime", (f"{asked} leaves {', '.join(left)} in float32: quantized by onnxruntime",)
     if engines.is_installed(asked):
         return asked, ()
     if not engines.is_installed("onnxruntime"):

@@ -15,12 +15,43 @@ class ModelInfo:
     """What a recipe must know of a network before torch is loaded.
 
     `path` is "module:class"; `widths` are the default output channels (or features) of every layer
-    but the last, by layer name, in order; `input_size` is the height and width of the picture it takes.
+    but the last, by layer name, in order; `input_size` is the height and width of the picture it takes,
+    None where that may be any. `options` are the settings it has besides widths. `round_to`: pruning by a
+    ratio leaves a multiple of so many channels. `bypassed` names the pairs of layers that must have equally
+    many channels with the option `simple_bypass`.
     """
 
     path: str
     widths: dict[str, int]
-    input_size: tuple[int, int]
+    input_size: tuple[int, int] | None
+    options: tuple[str, ...] = ()
+    round_to: int = 1
+    bypassed: tuple[tuple[str, str], ...] = ()
+
+
+def _squeezenet(class_name: str, first: int, fires: dict[int, tuple[int, int]]) -> ModelInfo:
+    """`first`: channels of the first convolution; `fires`: by position in the network, the squeezed channels
+    and those of each of the two expanding convolutions.
+    """
+    widths = {"features.0": first}
+    for position, (squeezed, expanded) in fires.items():
+        sizes = {"squeeze": squeezed, "expand1x1": expanded, "expand3x3": expanded}
+        widths |= {f"features.{position}.{part}": size for part, size in sizes.items()}
+    positions = list(fires)
+    bypassed = tuple(
+        (f"features.{before}.{part}", f"features.{around}.{part}")
+        for before, around in zip(positions[::2], positions[1::2], strict=True)
+        for part in ("expand1x1", "expand3x3")
+    )
+    return ModelInfo(
+        f"edgecnn.models.squeezenet:{class_name}",
+        widths,
+        input_size=None,
+        options=("stem", "simple_bypass"),
+        # Vector units work on 8 or 16 values at once.
+        round_to=8,
+        bypassed=bypassed,
+    )
 
 
 MODELS = {
@@ -34,13 +65,55 @@ MODELS = {
         widths={"conv1": 20, "conv2": 50, "fc1": 500},
         input_size=(28, 28),
     ),
+    "squeezenet1_0": _squeezenet(
+        "SqueezeNet10",
+        first=96,
+        fires={
+            3: (16, 64),
+            4: (16, 64),
+            5: (32, 128),
+            7: (32, 128),
+            8: (48, 192),
+            9: (48, 192),
+            10: (64, 256),
+            12: (64, 256),
+        },
+    ),
+    "squeezenet1_1": _squeezenet(
+        "SqueezeNet11",
+        first=64,
+        fires={
+            3: (16, 64),
+            4: (16, 64),
+            6: (32, 128),
+            7: (32, 128),
+            9: (48, 192),
+            10: (48, 192),
+            11: (64, 256),
+            12: (64, 256),
+        },
+    ),
 }
+# Below it the published stem leaves almost nothing of a picture: 32 pixels become 1.
+SMALLEST_FOR_IMAGENET_STEM = 64
+
+
+def fitting_stem(height: int, width: int) -> str:
+    """The stem that pictures of this size need, where a recipe names none."""
+    return "small" if min(height, width) < SMALLEST_FOR_IMAGENET_STEM else "imagenet"
 
 
 def build_model(
-    name: str, *, in_channels: int, n_classes: int, widths: dict[str, int] | None = None, seed: int = 0
+    name: str,
+    *,
+    in_channels: int,
+    n_classes: int,
+    widths: dict[str, int] | None = None,
+    seed: int = 0,
+    options: dict[str, Any] | None = None,
 ) -> nn.Module:
-    """A network `name` (a key of MODELS), initialized from `seed`, with `widths` (default: those of MODELS).
+    """A network `name` (a key of MODELS), initialized from `seed`, with `widths` (default: those of MODELS) and
+    `options` (default: those of the network itself).
 
     It takes float32 [batch, in_channels, height, width] and returns logits [batch, n_classes].
     """
@@ -51,7 +124,10 @@ def build_model(
     module, class_name = info.path.split(":")
     network: Any = getattr(importlib.import_module(module), class_name)
     model: nn.Module = network(
-        in_channels=in_channels, n_classes=n_classes, widths={**info.widths, **(widths or {})}
+        in_channels=in_channels,
+        n_classes=n_classes,
+        widths={**info.widths, **(widths or {})},
+        **(options or {}),
     )
     return model
 

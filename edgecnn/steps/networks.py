@@ -16,7 +16,7 @@ from edgecnn import data, files
 from edgecnn.data import DATASETS, Splits
 from edgecnn.errors import MissingExtraError
 from edgecnn.progress import Progress
-from edgecnn.recipe import FinetuneStep, PruneStep, Recipe, target_widths
+from edgecnn.recipe import FinetuneStep, PruneStep, Recipe
 from edgecnn.stages import Stage, StageStore
 
 if TYPE_CHECKING:
@@ -134,9 +134,7 @@ def _prune_stage(shop: Workshop, step: PruneStep, position: int, source: Stage) 
         recipe = shop.recipe
         model = load_network(shop, source)
         start = widths_of(model, recipe.model.name)
-        target = (
-            dict(zip(start, spec.widths, strict=True)) if spec.widths else target_widths(start, spec.ratio or 0)
-        )
+        target = spec.kept(recipe.model.name, start)
         train = shop.pictures["train"]
         judged, labels = train.normalized(train.images[:N_JUDGED_IMAGES]), train.labels[:N_JUDGED_IMAGES]
         history: list[dict[str, Any]] = []
@@ -195,16 +193,20 @@ def load_network(shop: Workshop, stage: Stage) -> nn.Module:
 def _fresh(shop: Workshop, widths: dict[str, int]) -> nn.Module:
     """A network of the recipe's kind with the recipe's seed, on the build's device."""
     torch_device = shop.torch_device
-    from edgecnn.models import build_model
+    from edgecnn.models import MODELS, build_model, fitting_stem
 
     recipe = shop.recipe
     info = DATASETS[recipe.data.name]
+    options = recipe.model.options
+    if "stem" in MODELS[recipe.model.name].options:
+        options.setdefault("stem", fitting_stem(info.preprocessing.height, info.preprocessing.width))
     return build_model(
         recipe.model.name,
         seed=recipe.seed,
         in_channels=info.preprocessing.channels,
         n_classes=len(info.class_names),
         widths=widths,
+        options=options,
     ).to(torch_device)
 
 

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecnn.compress.prune import prune, widths_at_step
-from edgecnn.models import build_model, widths_of
-from edgecnn.recipe import target_widths
+from edgecnn.models import MODELS, build_model, widths_of
+from edgecnn.recipe import PruneSpec, target_widths
 
 IMAGES, LABELS = torch.rand(64, 1, 28, 28), torch.randint(0, 10, (64,))
 
@@ -58,6 +58,59 @@ def test_pruning_is_repeatable() -> None:
     assert not torch.equal(pruned(widths, "random", seed=1)(IMAGES), pruned(widths, "random")(IMAGES))
 
 
+def squeezenet(widths: dict[str, int], *, bypass: bool = False, seed: int = 1) -> torch.nn.Module:
+    options = {"stem": "small", "simple_bypass": bypass}
+    return build_model(
+        "squeezenet1_1", in_channels=1, n_classes=10, widths=widths, seed=seed, options=options
+    ).eval()
+
+
+FIRE_WIDTHS = {
+    layer: 16 if "expand" in layer else 8 for layer in MODELS["squeezenet1_1"].widths if layer != "features.0"
+} | {"features.0": 12}
+
+
+@pytest.mark.parametrize("bypass", [False, True])
+@pytest.mark.parametrize("criterion", ["magnitude", "taylor", "random"])
+def test_fire_modules_are_pruned_with_what_reads_them(criterion: str, bypass: bool) -> None:
+    model = squeezenet(FIRE_WIDTHS, bypass=bypass)
+    target = target_widths(FIRE_WIDTHS, 0.4)
+    prune(model, target, criterion, IMAGES, LABELS, 0)
+    assert widths_of(model, "squeezenet1_1") == target
+    assert model.features[4].squeeze.in_channels == 10 + 10, "both sides of the concat before it"
+    assert model.classifier[1].in_channels == 10 + 10
+    fresh = squeezenet(target, bypass=bypass, seed=2)
+    fresh.load_state_dict(model.state_dict())
+    assert torch.equal(fresh(IMAGES), model.eval()(IMAGES))
+
+
+def test_dead_channels_of_both_sides_of_a_fire_module_go_and_the_outputs_stay() -> None:
+    model = squeezenet(FIRE_WIDTHS)
+    dead = {"features.3.expand1x1": (2, 5), "features.3.expand3x3": (0, 7, 9), "features.6.squeeze": (3,)}
+    with torch.no_grad():
+        for layer, channels in dead.items():
+            for channel in channels:
+                model.get_submodule(layer).weight[channel] = 0
+                model.get_submodule(layer).bias[channel] = 0
+    before = model(IMAGES)
+    target = {layer: width - len(dead.get(layer, ())) for layer, width in FIRE_WIDTHS.items()}
+    for criterion in ("magnitude", "taylor"):
+        copy = squeezenet(FIRE_WIDTHS)
+        copy.load_state_dict(model.state_dict())
+        prune(copy, target, criterion, IMAGES, LABELS, 0)
+        assert torch.allclose(copy.eval()(IMAGES), before, atol=1e-5), criterion
+
+
+def test_dropout_plays_no_part_in_the_choice_of_channels() -> None:
+    def outputs(seed: int) -> torch.Tensor:
+        model = squeezenet(FIRE_WIDTHS)
+        torch.manual_seed(seed)
+        prune(model, target_widths(FIRE_WIDTHS, 0.4), "taylor", IMAGES, LABELS, 0)
+        return model.eval()(IMAGES)
+
+    assert torch.equal(outputs(1), outputs(2))
+
+
 def test_a_layer_cannot_grow() -> None:
     with pytest.raises(ValueError, match="pruning cannot widen conv1 from 6 to 8 channels"):
         pruned({"conv1": 8})
@@ -79,3 +132,18 @@ def test_widths_fall_step_by_step_to_the_target(start: int, share: float, n_step
 def test_a_ratio_leaves_at_least_one_channel() -> None:
     assert target_widths({"a": 10, "b": 2}, 0.6) == {"a": 4, "b": 1}
     assert target_widths({"a": 1}, 0.99) == {"a": 1}
+
+
+@given(width=st.integers(1, 500), ratio=st.floats(0.01, 0.99), round_to=st.integers(1, 32))
+def test_a_ratio_leaves_multiples_and_no_layer_grows(width: int, ratio: float, round_to: int) -> None:
+    kept = target_widths({"a": width}, ratio, round_to)["a"]
+    assert 1 <= kept <= width
+    assert kept % round_to == 0 or kept == width
+    assert kept in (width, round_to) or abs(kept - width * (1 - ratio)) <= round_to / 2 + 1e-9
+
+
+def test_the_network_says_what_to_round_to_unless_the_recipe_does() -> None:
+    def kept(model: str, **settings: int) -> int:
+        return PruneSpec(ratio=0.5, **settings).kept(model, {"a": 58})["a"]
+
+    assert (kept("lenet5"), kept("squeezenet1_1"), kept("squeezenet1_1", round_to=1)) == (29, 32, 29)
