@@ -145,6 +145,8 @@ def train(
     progress.advance(len(history) * steps_an_epoch)
     for epoch in range(len(history) + 1, settings.epochs + 1):
         first_step = (epoch - 1) * steps_an_epoch
+        # Dropout draws from torch's own generator; so seeded, a run that is cut off goes on with the same bits.
+        torch.manual_seed(settings.seed + epoch)
 
         def set_rate(step: int, first_step: int = first_step) -> None:
             share = learning_rate_share(settings.schedule, first_step + step, settings.epochs * steps_an_epoch)
@@ -157,6 +159,8 @@ def train(
         history.append(Epoch(epoch, loss, accuracy, evaluate(model, validation)))
         if checkpoints:
             checkpoint.save(checkpoints, _state(history, model, optimizer, generator))
+    # Export writes the graph of the layout that it finds.
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     progress.finish(f"validation {history[-1].validation_accuracy:.2%}")
     return history
 

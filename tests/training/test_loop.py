@@ -103,6 +103,25 @@ def test_a_run_cut_off_goes_on_with_the_same_bits(tmp_path: Path, optimizer: str
     assert len(list(tmp_path.glob("*.safetensors"))) == 1, "older checkpoints are removed"
 
 
+def test_dropout_goes_on_with_the_same_bits_too(tmp_path: Path) -> None:
+    def with_dropout() -> torch.nn.Module:
+        return torch.nn.Sequential(network(), torch.nn.Dropout(0.5))
+
+    whole, resumed = with_dropout(), with_dropout()
+    train(whole, TRAINING, VALIDATION, SETTINGS)
+    with pytest.raises(KeyboardInterrupt):
+        train(with_dropout(), TRAINING, VALIDATION, SETTINGS, checkpoints=tmp_path, progress=StopAfter(19))
+    torch.rand(7)
+    train(resumed, TRAINING, VALIDATION, SETTINGS, checkpoints=tmp_path)
+    assert torch.equal(weights(whole), weights(resumed))
+
+
+def test_the_weights_lie_in_memory_as_before() -> None:
+    model = network()
+    train(model, TRAINING, VALIDATION, replace(SETTINGS, epochs=1))
+    assert all(parameter.is_contiguous() for parameter in model.parameters())
+
+
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     train(network(), TRAINING, VALIDATION, replace(SETTINGS, epochs=1), checkpoints=tmp_path)
     (path,) = tmp_path.glob("*.safetensors")
