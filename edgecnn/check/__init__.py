@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgecnn.check import allowances, baseline, budget_file, figures, judge, models
+from edgecnn.check import allowances, baseline, budget_file, figures, judge, models, why
 from edgecnn.check.baseline import DEFAULT_PATH, Baseline
 from edgecnn.check.judge import Finding
 from edgecnn.check.models import Model
@@ -21,7 +21,10 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Check:
-    """What a check found. `commands` do it again, and accept it; `baseline` is None where there was none."""
+    """What a check found. `commands` do it again, and accept it; `baseline` is None where there was none.
+
+    `why` is a sentence for each model whose size changed, by name, where the baseline tells what was in it.
+    """
 
     findings: tuple[Finding, ...]
     n_models: int
@@ -29,6 +32,7 @@ class Check:
     notes: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
     allow_missing: bool = False
+    why: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def failures(self) -> tuple[Finding, ...]:
@@ -49,6 +53,7 @@ class Check:
             "n_models": self.n_models,
             "baseline": self.baseline,
             "notes": list(self.notes),
+            "why": dict(self.why),
             "findings": [{**asdict(one), "fails": self.fails(one)} for one in self.findings],
         }
 
@@ -83,6 +88,7 @@ def check(
     found = models.find(paths, path.parent)
     now = {model.name: figures.of_model(model) for model in found}
     findings = judge.against_budgets(found, limits)
+    told, unread = why.explain(now, accepted.models if accepted else {}, path.parent)
     if accepted:
         allowed = baseline.allowances_of(accepted, path, options)
         findings += judge.against_baseline(now, accepted.models, allowed)
@@ -98,12 +104,13 @@ def check(
         findings=tuple(sorted(findings, key=lambda one: one.model)),
         n_models=len(found),
         baseline=str(path) if accepted else None,
-        notes=_notes(found, path if accepted is None else None),
+        notes=(*_notes(found, path if accepted is None else None), *unread),
         commands=(
             _check_command(paths, baseline_path, budget_path, allow, allow_missing),
             _update_command(paths, path),
         ),
         allow_missing=allow_missing,
+        why=told,
     )
 
 
@@ -118,7 +125,11 @@ def update(paths: Sequence[Path], *, baseline_path: Path | None = None) -> Updat
         raise UsageError("there is no such folder", where=str(path.parent), fix="make it, or name another")
     before = baseline.read(path) if path.exists() else Baseline()
     known = {model.name: figures.of_model(model) for model in models.find(paths, path.parent)}
-    written = {name: one for name, one in known.items() if one is not None}
+    written = {
+        name: one.model_copy(update={"ledger": why.ledger_of(path.parent / name)})
+        for name, one in known.items()
+        if one is not None
+    }
     others = {name: one for name, one in before.models.items() if name not in written}
     kept = {name: one for name, one in others.items() if (path.parent / name).is_file()}
     baseline.write(path, before.model_copy(update={"models": {**kept, **written}}))

@@ -85,15 +85,31 @@ def allowances_of(baseline: Baseline, path: Path, options: dict[str, Allowance])
 
 
 def render(baseline: Baseline) -> str:
-    """The text of the file: one key a line, sorted, without what is not known."""
-    return json.dumps(_known(baseline), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    """The text of the file: one key a line, sorted, one layer a line, without what is not known."""
+    return _indented(_known(baseline), "") + "\n"
+
+
+def _indented(value: Any, indent: str) -> str:
+    """JSON as a diff shows it best: each item of a list, such as a layer, is whole on its line."""
+    inner = indent + "  "
+    if isinstance(value, dict) and value:
+        lines = [f"{inner}{_json(key)}: {_indented(value[key], inner)}" for key in sorted(value)]
+        return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+    if isinstance(value, list | tuple) and value:
+        return "[\n" + ",\n".join(inner + _json(item) for item in value) + f"\n{indent}]"
+    return _json(value)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
 
 
 def _known(baseline: Baseline) -> dict[str, Any]:
     models = {
         name: {
-            **figures.model_dump(exclude_none=True, exclude={"latency"}),
+            **figures.model_dump(exclude_none=True, exclude={"latency", "ledger"}),
             **({"latency": _times(figures.latency)} if _times(figures.latency) else {}),
+            **({"ledger": figures.ledger.model_dump(exclude_defaults=True)} if figures.ledger else {}),
         }
         for name, figures in baseline.models.items()
     }

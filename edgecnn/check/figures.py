@@ -25,10 +25,34 @@ class LatencyFigure(Stored):
     emulated: bool = False
 
 
+class LedgerLayer(Stored):
+    """One layer: the shape of its weights as 120x400, and the bytes of weights and biases."""
+
+    operator: str
+    name: str | None = None
+    subgraph: int = Field(0, ge=0)
+    shape: str | None = Field(None, pattern=r"^(scalar|(-?\d{1,20}|\?)(x(-?\d{1,20}|\?))*)$")
+    dtype: str | None = None
+    bytes: int = Field(0, ge=0)
+
+
+class Ledger(Stored):
+    """What is in a model file, as much as tells why its size changed. Layers are in the order of the file.
+
+    `other_bytes` is by kind what no layer's weights are; `external_bytes` lie beside the file.
+    """
+
+    format: str
+    layers: tuple[LedgerLayer, ...] = Field((), strict=False)
+    other_bytes: dict[str, int] = Field(default_factory=dict)
+    external_bytes: int = Field(0, ge=0)
+
+
 class Figures(Stored):
     """Of one model: the worst record of each kind, as the file must hold on every runtime.
 
     `accuracy_drop_half_width` is half of the report's 95 % interval of the drop, `latency` is by runtime.
+    `ledger` is not compared: it tells why the size changed, where the baseline has one.
     """
 
     size_bytes: int = Field(ge=0)
@@ -40,6 +64,7 @@ class Figures(Stored):
     top1_equal: float | None = Field(None, ge=0, le=1)
     max_lsb: int | None = Field(None, ge=0)
     latency: dict[str, LatencyFigure] = Field(default_factory=dict)
+    ledger: Ledger | None = None
 
 
 def of_model(model: Model) -> Figures | None:

@@ -20,7 +20,7 @@ def render(check: Check) -> str:
         level = "error" if check.fails(finding) else "warning"
         title = _escaped(f"edgecnn: {finding.metric} {finding.status}", _PROPERTY)
         file = _escaped(_file(check, finding), _PROPERTY)
-        lines.append(f"::{level} file={file},title={title}::{_escaped(texts.sentence(finding), _DATA)}")
+        lines.append(f"::{level} file={file},title={title}::{_escaped(texts.message(check, finding), _DATA)}")
     lines += [f"::warning title=edgecnn::{_escaped(note, _DATA)}" for note in check.notes]
     level = "notice" if check.passed else "error"
     lines.append(f"::{level} title=edgecnn check::{_escaped(texts.verdict(check), _DATA)}")

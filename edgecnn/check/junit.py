@@ -32,7 +32,7 @@ def render(check: Check) -> str:
 def _add_case(suite: ElementTree.Element, check: Check, finding: Finding) -> None:
     name = f"{finding.metric} ({finding.against})"
     case = ElementTree.SubElement(suite, "testcase", classname=_legal(finding.model), name=_legal(name))
-    said = _legal(texts.sentence(finding))
+    said = _legal(texts.message(check, finding))
     if check.fails(finding):
         failure = ElementTree.SubElement(case, "failure", type=finding.status, message=said)
         failure.text = said

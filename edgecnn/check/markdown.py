@@ -24,6 +24,8 @@ def render(check: Check) -> str:
         parts += [*_rows(check, loud), ""]
         said = [one for one in loud if one.said]
         parts += [*(f"- {escaped(texts.sentence(one))}" for one in said), *([""] if said else [])]
+    if check.why:
+        parts += [*(f"- {escaped(reason)}" for reason in check.why.values()), ""]
     if check.notes:
         parts += [*(f"- {escaped(note)}" for note in check.notes), ""]
     if quiet:

@@ -11,6 +11,8 @@ from edgecnn.report import terminal
 
 def show(check: Check, console: Console) -> None:
     terminal.print_table(texts.table(check, check.findings), console)
+    for reason in check.why.values():
+        console.print(f"  {escape(reason)}", soft_wrap=True)
     for note in check.notes:
         console.print(f"  {escape(note)}")
     for finding in check.findings:

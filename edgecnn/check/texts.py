@@ -89,6 +89,13 @@ def sentence(finding: Finding) -> str:
     )
 
 
+def message(check: Check, finding: Finding) -> str:
+    """What a finding says, and for a size that changed, why."""
+    is_size = finding.metric == "size" and finding.against == "baseline"
+    reason = check.why.get(finding.model) if is_size else None
+    return f"{sentence(finding)}; {reason}" if reason else sentence(finding)
+
+
 def verdict(check: Check) -> str:
     """The line that says it all."""
     models = f"{check.n_models:,} {'model' if check.n_models == 1 else 'models'}"
