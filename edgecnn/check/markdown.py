@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from edgecnn.check import Check, Finding, texts
+from edgecnn.report.markdown import escaped, table_rows
 
-_HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-# A name must neither end its cell nor become a link, an image, code or a mention of someone.
-_SPECIAL = re.compile(r"([\\`*|\[\]~!])")
 SUMMARY = "GITHUB_STEP_SUMMARY"
 
 
@@ -43,24 +41,12 @@ def append_summary(check: Check) -> None:
             summary.write(render(check))
 
 
-def escaped(text: str) -> str:
-    """`text` that shows as it is, on one line."""
-    line = " ".join(text.split())
-    safe = "".join(_HTML.get(character, character) for character in line)
-    return _SPECIAL.sub(r"\\\1", safe).replace("@", "&#64;")
-
-
 def _rows(check: Check, findings: tuple[Finding, ...]) -> list[str]:
     table = texts.table(check, findings)
-    rule = ["---:" if i in table.right else "---" for i in range(len(table.header))]
-    return [
-        f"| {' | '.join(table.header)} |",
-        f"|{'|'.join(rule)}|",
-        *(
-            f"| {' | '.join(map(escaped, row[:-1]))} | {_mark(check, one)} {row[-1]} |"
-            for row, one in zip(table.rows, findings, strict=True)
-        ),
-    ]
+    marked = tuple(
+        (*row[:-1], f"{_mark(check, one)} {row[-1]}") for row, one in zip(table.rows, findings, strict=True)
+    )
+    return table_rows(replace(table, rows=marked))
 
 
 def _mark(check: Check, finding: Finding) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from itertools import zip_longest
 
@@ -11,14 +10,12 @@ from edgecnn.inspection.difference_reason import label, show
 from edgecnn.inspection.pairs import Alone, Comparison
 from edgecnn.inspection.words import KIND_LABELS, printable
 from edgecnn.report import markdown
+from edgecnn.report.markdown import escaped
 from edgecnn.report.tables import NONE, Table
 from edgecnn.units import format_size
 
 # With these the table is no wider than the other tables of a file.
 _WIDEST_LAYER, _WIDEST_CHANGES = 28, 44
-
-# What may mean something to Markdown, HTML or the forge that shows it (links, mentions, issue numbers).
-_MARKUP = re.compile(r"[\\`*_\[\]<>#|~&@$]|://|www\.")
 
 
 def lines_of_folders(comparison: Comparison) -> list[str]:
@@ -41,13 +38,8 @@ def render_markdown(comparison: Comparison) -> str:
     for model in comparison.models:
         parts += ["", f"**{escaped(model.reason)}**"]
         for table in all_tables(model):
-            parts += ["", f"### {escaped(table.title)}", "", *markdown.table_rows(table, escaped)]
+            parts += ["", f"### {escaped(table.title)}", "", *markdown.table_rows(table)]
     return "\n".join(parts) + "\n"
-
-
-def escaped(text: str) -> str:
-    """`text` as Markdown that shows it as it is. Entities, as they hold in tables and in HTML as well."""
-    return _MARKUP.sub(lambda found: "".join(f"&#{ord(c)};" for c in found[0]), printable(text))
 
 
 def all_tables(found: Difference) -> list[Table]:

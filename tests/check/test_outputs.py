@@ -65,12 +65,11 @@ HOSTILE = "a|b<script>&`*[x](y)@team\n::error::\r100%,\\|\x00\x1b.tflite"
 def test_a_hostile_name_stays_in_its_cell() -> None:
     text = markdown.render(named(HOSTILE))
     (row,) = [line for line in text.splitlines() if line.startswith("| a")]
-    cells = row.replace("\\\\", "").replace("\\|", "").count("|")
-    assert cells == 8, "seven cells"
+    assert row.count("|") == 8, "seven cells"
     shown = text.split("<details>")[0]
     assert "<script" not in shown
     assert "@" not in shown
-    assert "[x]" not in shown.replace("\\[x\\]", "")
+    assert "[x]" not in shown
     commands = text.split("again, or accept it</summary>")[1]
     assert "\n::error" not in commands
 

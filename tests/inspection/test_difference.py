@@ -21,9 +21,10 @@ from edgecnn.export.tflite import convert
 from edgecnn.inspection import Inspection, inspect
 from edgecnn.inspection.alignment import align
 from edgecnn.inspection.difference import Difference, difference
-from edgecnn.inspection.difference_tables import all_tables, escaped, render_markdown
+from edgecnn.inspection.difference_tables import all_tables, render_markdown
 from edgecnn.inspection.pairs import Comparison
 from edgecnn.report import terminal
+from edgecnn.report.markdown import escaped
 
 
 @pytest.fixture
@@ -224,7 +225,7 @@ def test_names_cannot_act_in_a_terminal_or_in_markdown(differ):
     tables = [line for line in text.splitlines() if line.startswith("|")]
     for _, rows in itertools.groupby(tables, key=lambda line: line.count("|")):
         assert len(list(rows)) > 2  # no row has more cells than its header
-    assert escaped("a|b_c") == "a&#124;b&#95;c"
+    assert escaped("a|b_c _d_") == "a&#124;b_c &#95;d&#95;"
     assert found.reason.isprintable()
 
 
