@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from measurements_for_tests import measurement as any_measurement
 
 from edgecnn.gate import judge
 from edgecnn.recipe import Budget
@@ -14,25 +15,7 @@ from edgecnn.records import Artifact, Latency, Measurement
 
 
 def measurement(**changes: Any) -> Measurement:
-    values: dict[str, Any] = {
-        "runtime": "litert",
-        "runtime_version": "2",
-        "target": "host",
-        "emulated": False,
-        "num_threads": 1,
-        "n_images": 10_000,
-        "accuracy": 0.99,
-        "accuracy_drop": 0.002,
-        "accuracy_drop_interval": (0.001, 0.003),
-        "mcnemar_p": 0.5,
-        "macro_recall": 0.99,
-        "macro_f1": 0.99,
-        "per_class": (),
-        "confusion": (),
-        "latency_ms": Latency(min=0.9, median=1.0, mean=1.0, p90=1.1, p99=1.2),
-        "peak_rss_bytes": 50_000_000,
-    }
-    return Measurement(**{**values, **changes})
+    return any_measurement(**{"peak_rss_bytes": 50_000_000, **changes})
 
 
 def artifact(*measurements: Measurement, size_bytes: int = 10_000) -> Artifact:
