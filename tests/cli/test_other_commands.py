@@ -16,7 +16,8 @@ from recipes_for_tests import ROOT
 
 import edgecnn
 from edgecnn import data
-from edgecnn.cli import ALIASES, cli
+from edgecnn.cli import cli
+from edgecnn.cli.group import ALIASES
 from edgecnn.export.tflite import metadata
 from edgecnn.records import Report
 
