@@ -21,10 +21,10 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import torch
 from PIL import Image
-from torch.nn import functional
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
@@ -34,6 +34,7 @@ from edgecnn.models import build_model
 from edgecnn.training.augment import MAX_ROTATION_DEG, MAX_SCALE, MAX_SHIFT
 from edgecnn.training.device import prepare
 from edgecnn.training.loop import Pictures, Settings, channels_last, make_optimizer
+from edgecnn.training.mix import Targets
 
 BATCH_SIZE = 128
 THREADS = 2
@@ -41,7 +42,7 @@ WORKERS = 2
 AUGMENT = ("shift", "rotate", "scale")
 SETTINGS = Settings(1, BATCH_SIZE, "adamw", 1e-3, "cosine", 0.01, 0.0, AUGMENT, 0)
 PREPROCESSING = DATASETS["mnist"].preprocessing
-Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
+Batches = Iterable[tuple[torch.Tensor, torch.Tensor | Targets]]
 
 
 class PilImages(TorchDataset):
@@ -98,7 +99,8 @@ def train_as_edgecnn(batches: Batches) -> None:
 
 def train_on(batches: Batches, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
     for images, labels in batches:
-        loss = functional.cross_entropy(model(images), labels)
+        targets = labels if isinstance(labels, Targets) else Targets(labels)
+        loss = targets.loss(model(images), 0.0)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -115,8 +117,8 @@ def contestants(n_images: int) -> dict[str, Callable[[], None]]:
     )
     generator = torch.Generator().manual_seed(0)
 
-    def ours(augmentations: tuple[str, ...] = AUGMENT) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        return pictures.batches(BATCH_SIZE, augmentations, generator)
+    def ours(augmentations: tuple[str, ...] = AUGMENT) -> Iterator[tuple[torch.Tensor, Targets]]:
+        return pictures.batches(replace(SETTINGS, augment=augmentations), generator)
 
     return {
         "pipeline, usual": lambda: consume(loader),

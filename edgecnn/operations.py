@@ -25,11 +25,18 @@ from edgecnn.steps.measurements import (
     run_all,
     with_times,
 )
+from edgecnn.steps.networks import source_of
 from edgecnn.targets import TARGETS
 from edgecnn.targets.record import Environment
 
 
-def validate(folder: Path, *, target_name: str = "host", progress: Progress | None = None) -> Report:
+def validate(
+    folder: Path,
+    *,
+    target_name: str = "host",
+    data_folders: tuple[Path, ...] = (),
+    progress: Progress | None = None,
+) -> Report:
     """Runs every artifact in `folder` over the test set again, and holds the budget of its recipe against that.
 
     Times and memory are those of the build, for files that are still the same. Nothing is written.
@@ -40,7 +47,7 @@ def validate(folder: Path, *, target_name: str = "host", progress: Progress | No
     recipe = build_folder.read_recipe(folder, built)
     target = TARGETS[target_name]()
     environment = target.probe()
-    test = data.load(recipe.data.name).test
+    test = data.read(source_of(recipe, data_folders), recipe.preprocessing, progress).test
     found = [build_folder.as_it_is(folder, artifact) for artifact in built.artifacts]
     outputs = run_all(folder, found, test, target, environment, progress)
     measured = accuracy_records(found, outputs, test, environment)

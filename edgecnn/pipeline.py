@@ -29,19 +29,21 @@ def build(
     *,
     overrides: tuple[str, ...] = (),
     force: bool = False,
+    data_folders: tuple[Path, ...] = (),
     progress: Progress | None = None,
 ) -> Report:
     """Builds the recipe into `output` (default: artifacts/<recipe name>) and returns what was found out.
 
     Stages whose inputs did not change are not done again, unless `force`. `overrides` are such as
-    "train.epochs=3". A missed budget does not raise: see `Report.passed`. Raises EdgeCNNError.
+    "train.epochs=3"; `data_folders` are searched for data sets and published weights first. A missed budget
+    does not raise: see `Report.passed`. Raises EdgeCNNError.
     """
     loaded = recipe_file.load(Path(recipe_path), overrides)
     progress = progress or Silent()
     folder = build_folder.path_for(loaded.recipe, output)
     build_folder.check_source(folder, loaded, Path(recipe_path))
     with build_folder.claimed(folder, loaded.recipe):
-        plan = _Plan(Workshop(loaded.recipe, StageStore(folder), progress))
+        plan = _Plan(Workshop(loaded.recipe, StageStore(folder), progress, data_folders))
         store = plan.shop.store
         if force:
             store.forget(plan.stages)
@@ -59,12 +61,13 @@ def plan(
     *,
     overrides: tuple[str, ...] = (),
     force: bool = False,
+    data_folders: tuple[Path, ...] = (),
 ) -> list[Planned]:
     """What `build` with the same arguments would run, and why. Nothing is written."""
     loaded = recipe_file.load(Path(recipe_path), overrides)
     folder = build_folder.path_for(loaded.recipe, output)
     build_folder.check(folder, loaded.recipe)
-    shop = Workshop(loaded.recipe, StageStore(folder), Silent())
+    shop = Workshop(loaded.recipe, StageStore(folder), Silent(), data_folders)
     return shop.store.plan(_Plan(shop).stages, force=force)
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -22,16 +24,20 @@ from pydantic import (
     model_validator,
 )
 
-from edgecnn.data import DATASETS
-from edgecnn.models import MODELS
+from edgecnn.data import DATASETS, IMAGENET_MEAN, IMAGENET_STD, Options
+from edgecnn.models import MODELS, fitting_stem
+from edgecnn.ondevice.manifest import Preprocessing
 from edgecnn.units import parse_ms, parse_points, parse_share, parse_size
 
-Augmentation = Literal["shift", "rotate", "scale", "flip"]
+Augmentation = Literal["shift", "rotate", "scale", "flip", "crop", "color"]
 Criterion = Literal["magnitude", "taylor", "random"]
 Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["one_cycle", "cosine"]
 QuantizationEngine = Literal["neural-compressor", "onnxruntime"]
 Stem = Literal["small", "imagenet"]
+Fit = Literal["stretch", "crop", "letterbox"]
+ResizeFilter = Literal["bilinear", "bicubic", "lanczos", "box", "hamming", "nearest"]
+Normalization = Literal["own", "imagenet"]
 Format = Literal["onnx", "tflite"]
 TARGET_NAMES = ("host",)
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
@@ -43,10 +49,87 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+def _size(value: Any) -> Any:
+    """96 is short for [96, 96]."""
+    return (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 class DataSpec(Spec):
-    """Which data set. `mnist` ships with edgecnn."""
+    """Which data set, and how its pictures come to the size and the values that the network sees."""
 
     name: str
+    path: str | None = Field(None, min_length=1, description="of data that you bring; from where edgecnn runs")
+    size: (
+        Annotated[
+            tuple[Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]],
+            BeforeValidator(_size),
+            WithJsonSchema(
+                {"type": ["integer", "array"], "items": {"type": "integer"}, "examples": [96, [96, 128]]}
+            ),
+        ]
+        | None
+    ) = Field(None, description="height and width that the network sees; default: those of the pictures")
+    fit: Fit = Field("stretch", description="how a picture of another shape comes to that size")
+    crop_share: float = Field(1.0, gt=0, le=1, description="with fit: crop, how much of each side is kept")
+    resize_filter: ResizeFilter = "bilinear"
+    normalization: Normalization | None = Field(
+        None, description="mean and deviation: of the data, or of ImageNet, as its weights want it"
+    )
+    channels: Literal[1, 3] | None = Field(None, description="of data that you bring: 1 is grey, 3 is colour")
+    validation_share: float = Field(0.1, gt=0, lt=1, description="of data without a part of that name")
+    test_share: float = Field(0.2, gt=0, lt=1, description="of data without a part of that name")
+
+    @model_validator(mode="after")
+    def _fits_the_data(self) -> DataSpec:
+        brought = DATASETS[self.name].brought
+        if brought and self.path is None:
+            raise ValueError(f"{self.name} needs a path, for example {{{self.name}: my/data}}")
+        if not brought and (self.path is not None or self.channels is not None):
+            raise ValueError(f"{self.name} is a known data set: path and channels are for data that you bring")
+        if self.crop_share < 1 and self.fit != "crop":
+            raise ValueError("crop_share goes with fit: crop")
+        if self.validation_share + self.test_share >= 1:
+            raise ValueError("validation_share and test_share leave nothing to train on")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _only_said(self, handler(self))
+
+    def options(self, seed: int) -> Options:
+        return Options(
+            path=Path(self.path) if self.path else None,
+            seed=seed,
+            validation_share=self.validation_share,
+            test_share=self.test_share,
+        )
+
+    def preprocessing(self, *, imagenet_weights: bool) -> Preprocessing:
+        """From a picture to what the network sees. Weights from ImageNet want its normalization, if none is
+        said.
+        """
+        own = DATASETS[self.name].preprocessing
+        channels = self.channels or own.channels
+        mean, std = own.mean, own.std
+        if (
+            channels != own.channels
+            or (self.normalization or ("own", "imagenet")[imagenet_weights]) == "imagenet"
+        ):
+            mean, std = IMAGENET_MEAN, IMAGENET_STD
+        if channels == 1 and len(mean) > 1:
+            mean, std = ((round(sum(values) / len(values), 4),) for values in (mean, std))
+        height, width = self.size or (own.height, own.width)
+        return replace(
+            own,
+            height=height,
+            width=width,
+            channels=channels,
+            mean=mean,
+            std=std,
+            fit=self.fit,
+            crop_share=self.crop_share,
+            resize_filter=self.resize_filter,
+        )
 
 
 class ModelSpec(Spec):
@@ -56,6 +139,11 @@ class ModelSpec(Spec):
     widths: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] | None = None
     stem: Stem | None = Field(None, description="how the network begins; default: what fits the pictures")
     simple_bypass: bool | None = Field(None, description="add its input to every second Fire module")
+    weights: str | None = Field(
+        None,
+        min_length=1,
+        description="to start from: imagenet, or a .safetensors or .pth file; default: random",
+    )
 
     @model_validator(mode="after")
     def _fits_the_network(self) -> ModelSpec:
@@ -64,22 +152,35 @@ class ModelSpec(Spec):
             if option not in known:
                 raise ValueError(f"{self.name} has no {option}")
         check_widths(self.name, self.widths, bypass=bool(self.simple_bypass))
+        if self.weights == "imagenet" and not MODELS[self.name].published:
+            others = ", ".join(name for name, info in MODELS.items() if info.published)
+            raise ValueError(f"there are no weights from imagenet for {self.name}; for {others} there are")
+        if self.weights == "imagenet" and self.widths:
+            raise ValueError("weights from imagenet have the widths of the published network: leave widths out")
         return self
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without_none(handler(self), "stem", "simple_bypass")
+        return _without_none(handler(self), "stem", "simple_bypass", "weights")
 
     @property
     def options(self) -> dict[str, Any]:
         """What the recipe says of the network besides its name and widths."""
-        said = {"stem": self.stem, "simple_bypass": self.simple_bypass}
+        said: dict[str, Any] = {"stem": self.stem, "simple_bypass": self.simple_bypass}
         return {option: value for option, value in said.items() if value is not None}
 
     @property
     def layer_widths(self) -> dict[str, int]:
         default = MODELS[self.name].widths
         return dict(zip(default, self.widths, strict=True)) if self.widths else dict(default)
+
+
+def _only_said(spec: Spec, values: dict[str, Any]) -> dict[str, Any]:
+    """`values` without those that are the default: a recipe that does not name a newer key keeps its hash."""
+    fields = type(spec).model_fields
+    return {
+        key: value for key, value in values.items() if value != fields[key].default or fields[key].is_required()
+    }
 
 
 def _without_none(values: dict[str, Any], *keys: str) -> dict[str, Any]:
@@ -118,7 +219,7 @@ def target_widths(start: dict[str, int], ratio: float, round_to: int = 1) -> dic
 
 
 class TrainSpec(Spec):
-    """How the dense network is trained, from random weights."""
+    """How the dense network is trained, from random weights or from those that `model` names."""
 
     epochs: int = Field(12, ge=1, le=10_000, description="passes over the training images")
     batch_size: int = Field(128, ge=1, le=65_536, description="images a step")
@@ -128,7 +229,26 @@ class TrainSpec(Spec):
     weight_decay: float = Field(1e-2, ge=0, le=10)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     augment: tuple[Augmentation, ...] = Field((), description="random changes of the training images")
+    mixup: float = Field(0.0, ge=0, le=10, description="alpha of mixing two pictures and their labels; 0: none")
+    cutmix: float = Field(0.0, ge=0, le=10, description="alpha of pasting a part of one into another; 0: none")
+    freeze_epochs: int = Field(0, ge=0, le=1000, description="at first train the last layer alone")
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="each layer nearer the picture learns slower by this factor"
+    )
+    ema: float = Field(0.0, ge=0, lt=1, description="keep a moving average of the weights, such as 0.999")
     threads: int = Field(2, ge=1, le=256, description="CPU threads; another number gives other bits")
+
+    @model_validator(mode="after")
+    def _something_is_left_to_train(self) -> TrainSpec:
+        if self.freeze_epochs >= self.epochs:
+            raise ValueError("freeze_epochs must be fewer than epochs")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        newer = ("mixup", "cutmix", "freeze_epochs", "layer_decay", "ema")
+        said = _only_said(self, handler(self))
+        return {key: value for key, value in handler(self).items() if key not in newer or key in said}
 
 
 class PruneSpec(Spec):
@@ -223,12 +343,23 @@ def _named(parameters: dict[str, dict[str, Any]]) -> WithJsonSchema:
 
 
 _WIDTHS = {"type": "array", "items": {"type": "integer", "minimum": 1}}
+
+
+def data_parameters(name: str) -> dict[str, Any]:
+    """The schema of each key that `data: {name: ...}` may have."""
+    properties = DataSpec.model_json_schema()["properties"]
+    only_brought = {"path", "channels", "validation_share", "test_share"}
+    keys = properties.keys() - {"name"} - (set() if DATASETS[name].brought else only_brought)
+    return {key: value for key, value in properties.items() if key in keys}
+
+
 _OPTIONS: dict[str, dict[str, Any]] = {
     "stem": {"enum": list(get_args(Stem)), "description": ModelSpec.model_fields["stem"].description},
     "simple_bypass": {"type": "boolean", "description": ModelSpec.model_fields["simple_bypass"].description},
 }
+_WEIGHTS = {"type": "string", "description": ModelSpec.model_fields["weights"].description}
 _MODEL_PARAMETERS = {
-    name: {"widths": _WIDTHS, **{option: _OPTIONS[option] for option in info.options}}
+    name: {"widths": _WIDTHS, "weights": _WEIGHTS, **{option: _OPTIONS[option] for option in info.options}}
     for name, info in MODELS.items()
 }
 
@@ -264,7 +395,7 @@ class Recipe(Spec):
     version: int = Field(ge=1, le=1)
     name: str = Field(pattern=NAME_PATTERN, description="names the files")
     seed: int = Field(0, ge=0, le=2**31 - 1)
-    data: Annotated[DataSpec, _named({name: {} for name in DATASETS})]
+    data: Annotated[DataSpec, _named({name: data_parameters(name) for name in DATASETS})]
     model: Annotated[ModelSpec, _named(_MODEL_PARAMETERS)]
     train: TrainSpec = TrainSpec()
     compress: tuple[Step, ...] = Field((), description="carried out in this order")
@@ -281,6 +412,19 @@ class Recipe(Spec):
             if len(set(values)) < len(values):
                 raise ValueError(f"{key}: a name stands there twice")
         return self
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """From a picture to what the network sees."""
+        return self.data.preprocessing(imagenet_weights=self.model.weights == "imagenet")
+
+    @property
+    def model_options(self) -> dict[str, Any]:
+        """The options of the network; a stem that is not said is the one that fits the pictures."""
+        options = self.model.options
+        if "stem" in MODELS[self.model.name].options:
+            options.setdefault("stem", fitting_stem(self.preprocessing.height, self.preprocessing.width))
+        return options
 
     @property
     def quantize(self) -> QuantizeSpec | None:

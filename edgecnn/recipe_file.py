@@ -16,7 +16,7 @@ from edgecnn import yaml_source
 from edgecnn.data import DATASETS
 from edgecnn.errors import RecipeError
 from edgecnn.models import MODELS
-from edgecnn.recipe import STEPS, TARGET_NAMES, Budget, PruneStep, Recipe, Spec, check_widths
+from edgecnn.recipe import STEPS, TARGET_NAMES, Budget, PruneStep, Recipe, Spec, check_widths, data_parameters
 from edgecnn.yaml_source import KeyPath, YamlSource
 
 
@@ -167,10 +167,19 @@ def _normalized(data: dict[str, Any], source: YamlSource) -> dict[str, Any]:
 
 
 def _named(value: Any, path: KeyPath, registry: dict[str, Any], source: YamlSource) -> dict[str, Any]:
-    name, parameters = _single(value, path, registry, source)
+    name, parameters = _single(_with_path(value), path, registry, source)
     if "name" in parameters:
         raise RecipeError("unknown key", where=source.where((*path, name, "name")))
     return {"name": name, **parameters}
+
+
+def _with_path(value: Any) -> Any:
+    """{folder: pics} is short for {folder: {path: pics}}."""
+    if isinstance(value, dict) and len(value) == 1:
+        ((name, path),) = value.items()
+        if isinstance(path, str) and name in DATASETS and DATASETS[name].brought:
+            return {name: {"path": path}}
+    return value
 
 
 def _step(value: Any, path: KeyPath, source: YamlSource) -> dict[str, Any]:
@@ -224,7 +233,7 @@ def _told(fault: Any, source: YamlSource) -> str:
     loc = fault["loc"]
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
-        known = _keys_at(loc[:-1])
+        known = _keys_at(loc[:-1], source.data)
         message = f"unknown key{_nearest(loc[-1], known)}; known keys: {', '.join(known) or 'none'}"
     elif fault["type"] == "literal_error":
         known = re.findall(r"'([^']*)'", fault["ctx"]["expected"]) or [fault["ctx"]["expected"]]
@@ -253,9 +262,11 @@ def _source_path(loc: tuple[str | int, ...], data: Any) -> KeyPath:
     return path
 
 
-def _keys_at(loc: tuple[str | int, ...]) -> list[str]:
-    """The keys that a recipe may have at `loc`."""
+def _keys_at(loc: tuple[str | int, ...], data: Any) -> list[str]:
+    """The keys that a recipe with that `data` may have at `loc`."""
     spec: type[Spec] | None = Recipe
+    if loc == ("data",):
+        return list(data_parameters(next(iter(data["data"]))))
     if loc[:1] == ("compress",) and len(loc) >= 3:
         spec = STEPS[str(loc[2])]
         loc = loc[3:]
@@ -274,12 +285,13 @@ def _keys_at(loc: tuple[str | int, ...]) -> list[str]:
 def _check_names(recipe: Recipe, source: YamlSource) -> None:
     """What only the whole recipe can judge: targets, widths to prune to, artifacts that a budget is for."""
     _check_widths(recipe, source)
-    wanted, given = MODELS[recipe.model.name].input_size, DATASETS[recipe.data.name].preprocessing
+    wanted, given = MODELS[recipe.model.name].input_size, recipe.preprocessing
     if wanted is not None and wanted != (given.height, given.width):
         raise RecipeError(
             f"{recipe.model.name} takes pictures of {wanted[0]} x {wanted[1]}; those of {recipe.data.name} are "
             f"{given.height} x {given.width}",
             where=source.where(("model",)),
+            fix=f"let them be resized: data: {{{recipe.data.name}: {{size: {wanted[0]}}}}}",
         )
     for index, target in enumerate(recipe.targets):
         if target not in TARGET_NAMES:

@@ -93,7 +93,7 @@ def test_defaults_and_short_forms(recipe_path: Path) -> None:
         ("name: tiny", "name: tiny\ntargets: [hots]", ":3: targets.0: there is no target 'hots'"),
         ("lenet5", "{lenet5: {name: lenet5_caffe}}", ":4: model.lenet5.name: unknown key"),
         ("data: mnist", "data: {mnist: {name: foo}}", ":3: data.mnist.name: unknown key"),
-        ("data: mnist", "data: {mnist: {foo: 1}}", ":3: data.mnist.foo: unknown key; known keys: none"),
+        ("data: mnist", "data: {mnist: {foo: 1}}", ":3: data.mnist.foo: unknown key; known keys: size, fit, crop_share, resize_filter, normalization"),
         (
             "- quantize: {calibration_images: 20}",
             "- prune: {widths: [600, 8, 16, 16]}",

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import click
 
-from edgecnn.cli.options import PATH, common, json_option, known_target
+from edgecnn.cli.options import PATH, common, data_folders, json_option, known_target
 from edgecnn.cli.printing import finish_report, print_json, terminal_progress
 
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=PATH)
 @click.option("--target", default="host", show_default=True, help="The machine to run on.")
+@data_folders
 @json_option
 @common
-def validate(folder: Path, target: str, as_json: bool) -> None:
+def validate(folder: Path, target: str, data_folders: tuple[Path, ...], as_json: bool) -> None:
     """Measure accuracy again, check the budget.
 
     Every artifact in DIR is run over the whole test set. Exit code 1 when the budget is missed.
@@ -28,7 +29,9 @@ def validate(folder: Path, target: str, as_json: bool) -> None:
     from edgecnn import operations
 
     with terminal_progress() as progress:
-        report = operations.validate(folder, target_name=known_target(target), progress=progress)
+        report = operations.validate(
+            folder, target_name=known_target(target), data_folders=data_folders, progress=progress
+        )
     finish_report(report, as_json)
 
 

@@ -35,3 +35,12 @@ def known_target(name: str) -> str:
     if name not in TARGET_NAMES:
         raise click.BadParameter(f"{name!r} is not one of: {', '.join(TARGET_NAMES)}", param_hint="--target")
     return name
+
+
+data_folders = click.option(
+    "--data-dir",
+    "data_folders",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Where data sets and weights lie (may be repeated); before EDGECNN_DATA and the download cache.",
+)

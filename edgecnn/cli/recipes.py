@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from edgecnn.cli.options import PATH, common, json_option
+from edgecnn.cli.options import PATH, common, data_folders, json_option
 from edgecnn.cli.printing import finish_report, print_json, terminal_progress
 
 
@@ -36,12 +36,19 @@ def init(path: Path) -> None:
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another value for a key of the recipe."
 )
+@data_folders
 @click.option("--force", is_flag=True, help="Do every stage again.")
 @click.option("--dry-run", is_flag=True, help="Say what would run and why; write nothing.")
 @json_option
 @common
 def build(
-    recipe: Path, output: Path | None, overrides: tuple[str, ...], force: bool, dry_run: bool, as_json: bool
+    recipe: Path,
+    output: Path | None,
+    overrides: tuple[str, ...],
+    data_folders: tuple[Path, ...],
+    force: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Build a recipe: train, compress, export, measure.
 
@@ -56,13 +63,14 @@ def build(
     """
     from edgecnn import pipeline
 
+    asked: dict[str, Any] = {"overrides": overrides, "data_folders": data_folders, "force": force}
     if dry_run:
-        planned = pipeline.plan(recipe, output, overrides=overrides, force=force)
+        planned = pipeline.plan(recipe, output, **asked)
         rows = [{"stage": p.stage.name, "will_run": p.will_run, "why": p.why} for p in planned]
         print_json(rows) if as_json else _print_plan(rows)
         return
     with terminal_progress() as progress:
-        report = pipeline.build(recipe, output, overrides=overrides, force=force, progress=progress)
+        report = pipeline.build(recipe, output, **asked, progress=progress)
     finish_report(report, as_json)
 
 

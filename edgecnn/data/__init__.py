@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 
+from edgecnn.data import places
 from edgecnn.ondevice.manifest import Preprocessing
+from edgecnn.ondevice.preprocess import fit_images
+from edgecnn.progress import Progress, Silent
+
+# Of the pictures that most published weights were trained on (ImageNet), in the 0..1 scale.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -26,44 +35,127 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Splits:
-    """The three parts of a data set. The test part serves for nothing but the final figures."""
+    """The three parts of a data set. The test part serves for nothing but the final figures.
+
+    `notes` is what the user should know of the data: broken files left out, few pictures.
+    """
 
     train: Dataset
     validation: Dataset
     test: Dataset
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a recipe says of its data besides their name and size. Shares are of all pictures, 0..1."""
+
+    path: Path | None = None
+    seed: int = 0
+    validation_share: float = 0.1
+    test_share: float = 0.2
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that was found, and not read yet.
+
+    `sha256` stands for its contents: it goes into the hash of everything that is made from them.
+    `read` gives the splits, where it can at the size that the `Preprocessing` asks for, else at their own.
+    """
+
+    class_names: tuple[str, ...]
+    sha256: str
+    read: Callable[[Preprocessing, Progress], Splits]
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a recipe must know of a data set before it is loaded.
+    """What a recipe must know of a kind of data before any file is touched.
 
-    `module` has `load() -> Splits` and `SHA256`, which stands for the contents: it goes into the hash of
-    everything that is trained on them.
+    `module` has `find(options, folders) -> Source`. `preprocessing` has the size of the pictures as they are
+    and the mean and deviation of the training part. Data that the user brings (`brought`) have a path, and any
+    size.
     """
 
     module: str
     preprocessing: Preprocessing
-    class_names: tuple[str, ...]
+    brought: bool = False
 
+
+_GREY_28 = Preprocessing(height=28, width=28, channels=1, mean=(0.1307,), std=(0.3081,))
+# The usual size for small colour classifiers on a board; a recipe names another with `size`.
+_BROUGHT = Preprocessing(height=128, width=128, channels=3, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 DATASETS = {
-    "mnist": DatasetInfo(
-        module="edgecnn.data.mnist_digits",
-        # Mean and standard deviation of the 60,000 training images.
-        preprocessing=Preprocessing(height=28, width=28, channels=1, mean=(0.1307,), std=(0.3081,)),
-        class_names=tuple("0123456789"),
+    "mnist": DatasetInfo("edgecnn.data.mnist_digits", _GREY_28),
+    "fashion-mnist": DatasetInfo(
+        "edgecnn.data.fashion_mnist", replace(_GREY_28, mean=(0.2860,), std=(0.3530,))
+    ),
+    "cifar10": DatasetInfo(
+        "edgecnn.data.cifar10",
+        Preprocessing(
+            height=32, width=32, channels=3, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)
+        ),
     ),
 }
 
 
-def load(name: str) -> Splits:
-    """The splits of the data set `name` (a key of DATASETS). Raises DataError for files that are not intact."""
-    return cast(Splits, importlib.import_module(DATASETS[name].module).load())
+def find(name: str, options: Options | None = None, folders: Sequence[Path] = ()) -> Source:
+    """The data set `name` (a key of DATASETS), looked for in `folders`, then where `places` says.
+
+    Raises DataError where the user's own data are not as they must be. Nothing is downloaded yet.
+    """
+    module = importlib.import_module(DATASETS[name].module)
+    return cast(Source, module.find(options or Options(), places.search_folders(folders)))
 
 
-def contents_sha256(name: str) -> str:
-    """The hash that stands for the contents of the data set `name`; known without loading them."""
-    return cast(str, importlib.import_module(DATASETS[name].module).SHA256)
+def load(
+    name: str,
+    options: Options | None = None,
+    *,
+    folders: Sequence[Path] = (),
+    preprocessing: Preprocessing | None = None,
+    progress: Progress | None = None,
+) -> Splits:
+    """The splits of the data set `name` at the size of `preprocessing` (default: as they are).
+
+    Raises DataError for files that are missing and cannot be fetched, or are not intact.
+    """
+    source = find(name, options, folders)
+    return read(source, preprocessing or DATASETS[name].preprocessing, progress)
+
+
+def read(source: Source, preprocessing: Preprocessing, progress: Progress | None = None) -> Splits:
+    """The splits of `source`, every picture fitted to the size of `preprocessing`."""
+    splits = source.read(preprocessing, progress or Silent())
+
+    def fitted(part: Dataset) -> Dataset:
+        return replace(part, images_nhwc=fit_images(part.images_nhwc, preprocessing))
+
+    return replace(
+        splits, train=fitted(splits.train), validation=fitted(splits.validation), test=fitted(splits.test)
+    )
+
+
+def split_off_validation(
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    class_names: tuple[str, ...],
+    n_validation: int,
+) -> Splits:
+    """Splits of (images, labels) pairs: the last `n_validation` of the training pictures are for validation."""
+    images, labels = train
+    at = len(labels) - n_validation
+
+    def part(images: np.ndarray, labels: np.ndarray, split: str) -> Dataset:
+        return Dataset(images, labels.astype(np.int64), class_names, split)
+
+    return Splits(
+        train=part(images[:at], labels[:at], "train"),
+        validation=part(images[at:], labels[at:], "validation"),
+        test=part(*test, "test"),
+    )
 
 
 def calibration_images(train: Dataset, n_images: int, seed: int) -> np.ndarray:

@@ -18,12 +18,12 @@ from edgecnn.errors import DataError
 UNSIGNED_BYTE = 0x08
 
 
-def read_idx(path: Path, *, sha256: str) -> np.ndarray:
+def read_idx(path: Path, *, sha256: str, fix: str) -> np.ndarray:
     """The uint8 array in the gzipped IDX file at `path`; its *unpacked* bytes must have the hash `sha256`.
 
-    Unpacked, because distributors recompress the archives. Raises DataError, with both hashes, for any other.
+    Unpacked, because distributors recompress the archives. Raises DataError, with both hashes and with `fix`,
+    for any other.
     """
-    fix = "the file is damaged: install edgecnn again (pip install --force-reinstall edgecnn)"
     try:
         raw = gzip.decompress(path.read_bytes())
     except FileNotFoundError as fault:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import numpy as np
-
-from edgecnn.data import DATASETS, Dataset, Splits
+from edgecnn.data import Options, Source, Splits, split_off_validation
 from edgecnn.data.idx import read_idx
 
 # sha256 of the unpacked files.
@@ -19,8 +17,13 @@ FILES = {
 }
 # Stands for the contents of all of them.
 SHA256 = hashlib.sha256("".join(FILES.values()).encode()).hexdigest()
+CLASS_NAMES = tuple("0123456789")
 N_VALIDATION = 5_000
 FOLDER = Path(__file__).parent / "mnist"
+
+
+def find(options: Options, folders: tuple[Path, ...]) -> Source:
+    return Source(CLASS_NAMES, SHA256, lambda _preprocessing, _progress: load())
 
 
 def load(folder: Path = FOLDER) -> Splits:
@@ -28,15 +31,18 @@ def load(folder: Path = FOLDER) -> Splits:
 
     Raises DataError for a missing, truncated or altered file.
     """
-    arrays = [read_idx(folder / name, sha256=sha256) for name, sha256 in FILES.items()]
+    return load_idx(
+        folder, FILES, CLASS_NAMES, fix="install edgecnn again (pip install --force-reinstall edgecnn)"
+    )
+
+
+def load_idx(folder: Path, files: dict[str, str], class_names: tuple[str, ...], *, fix: str) -> Splits:
+    """The splits in the four IDX `files` (name: sha256 of its contents) of a data set laid out as MNIST is."""
+    arrays = [read_idx(folder / name, sha256=sha256, fix=fix) for name, sha256 in files.items()]
     train_images, train_labels, test_images, test_labels = arrays
-    split_at = len(train_labels) - N_VALIDATION
-
-    def part(images: np.ndarray, labels: np.ndarray, split: str) -> Dataset:
-        return Dataset(images[..., None], labels.astype(np.int64), DATASETS["mnist"].class_names, split)
-
-    return Splits(
-        train=part(train_images[:split_at], train_labels[:split_at], "train"),
-        validation=part(train_images[split_at:], train_labels[split_at:], "validation"),
-        test=part(test_images, test_labels, "test"),
+    return split_off_validation(
+        (train_images[..., None], train_labels),
+        (test_images[..., None], test_labels),
+        class_names,
+        N_VALIDATION,
     )

@@ -11,6 +11,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class PublishedWeights:
+    """Weights from ImageNet: `local` are names under which they may lie in a data folder, with the sha256 of
+    each; otherwise `url` is fetched, whose name carries the first digits of its sha256, as torch hub's do.
+    """
+
+    url: str
+    local: dict[str, str]
+
+    @property
+    def file_name(self) -> str:
+        return self.url.rsplit("/", 1)[-1]
+
+    @property
+    def sha256_prefix(self) -> str:
+        return self.file_name.rsplit("-", 1)[-1].removesuffix(".pth")
+
+
+@dataclass(frozen=True)
 class ModelInfo:
     """What a recipe must know of a network before torch is loaded.
 
@@ -18,7 +36,7 @@ class ModelInfo:
     but the last, by layer name, in order; `input_size` is the height and width of the picture it takes,
     None where that may be any. `options` are the settings it has besides widths. `round_to`: pruning by a
     ratio leaves a multiple of so many channels. `bypassed` names the pairs of layers that must have equally
-    many channels with the option `simple_bypass`.
+    many channels with the option `simple_bypass`. `published` are its weights from ImageNet, if there are any.
     """
 
     path: str
@@ -27,9 +45,12 @@ class ModelInfo:
     options: tuple[str, ...] = ()
     round_to: int = 1
     bypassed: tuple[tuple[str, str], ...] = ()
+    published: PublishedWeights | None = None
 
 
-def _squeezenet(class_name: str, first: int, fires: dict[int, tuple[int, int]]) -> ModelInfo:
+def _squeezenet(
+    class_name: str, published: PublishedWeights, first: int, fires: dict[int, tuple[int, int]]
+) -> ModelInfo:
     """`first`: channels of the first convolution; `fires`: by position in the network, the squeezed channels
     and those of each of the two expanding convolutions.
     """
@@ -51,9 +72,11 @@ def _squeezenet(class_name: str, first: int, fires: dict[int, tuple[int, int]]) 
         # Vector units work on 8 or 16 values at once.
         round_to=8,
         bypassed=bypassed,
+        published=published,
     )
 
 
+TORCH_HUB = "https://download.pytorch.org/models"
 MODELS = {
     "lenet5": ModelInfo(
         "edgecnn.models.lenet5:LeNet5",
@@ -67,6 +90,7 @@ MODELS = {
     ),
     "squeezenet1_0": _squeezenet(
         "SqueezeNet10",
+        PublishedWeights(f"{TORCH_HUB}/squeezenet1_0-b66bff10.pth", {}),
         first=96,
         fires={
             3: (16, 64),
@@ -81,6 +105,14 @@ MODELS = {
     ),
     "squeezenet1_1": _squeezenet(
         "SqueezeNet11",
+        PublishedWeights(
+            f"{TORCH_HUB}/squeezenet1_1-b8a52dc0.pth",
+            {
+                "squeezenet1_1_imagenet.safetensors": (
+                    "31467029eb96ecd481d2d35f45847dfc84b758849a2cf22bff564d03746bbfd3"
+                )
+            },
+        ),
         first=64,
         fires={
             3: (16, 64),

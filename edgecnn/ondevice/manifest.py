@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
-SCHEMA_VERSION = 1
+# 2: `preprocessing` says how a picture is fitted. Manifests of version 1 mean what the defaults say.
+SCHEMA_VERSION = 2
 
 
 class DeviceError(Exception):
@@ -32,9 +33,12 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """From a decoded picture to the float input of the network: resize, `x / 255`, then `(x - mean) / std`.
+    """From a decoded picture to the float input of the network: fit, `x / 255`, then `(x - mean) / std`.
 
-    `mean` and `std` have one value a channel, in the 0..1 scale.
+    `mean` and `std` have one value a channel, in the 0..1 scale. `fit` is how a picture of another shape comes
+    to `height` x `width`: "stretch" (all of it, squeezed), "crop" (the largest centred part of the right shape,
+    its sides times `crop_share`) or "letterbox" (all of it, on a ground of the mean). `resize_filter` is one of
+    Pillow's, `color_order` that of three channels.
     """
 
     height: int
@@ -42,6 +46,10 @@ class Preprocessing:
     channels: int
     mean: Tuple[float, ...]
     std: Tuple[float, ...]
+    fit: str = "stretch"
+    crop_share: float = 1.0
+    resize_filter: str = "bilinear"
+    color_order: str = "RGB"
 
 
 @dataclass(frozen=True)

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Tuple
 
 import numpy as np
 
 from edgecnn.ondevice.manifest import DeviceError, Preprocessing, TensorSpec
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".npy")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".npy")
+FITS = ("stretch", "crop", "letterbox")
+RESIZE_FILTERS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
+# A picture of more pixels is refused before it is decoded: a small file can unpack to gigabytes.
+MAX_PIXELS = 64_000_000
 
 
 def decode_picture(path: Path, preprocessing: Preprocessing) -> np.ndarray:
-    """A PNG or JPEG file, turned as its EXIF says, grey or RGB, resized bilinearly; or a .npy file as it is.
+    """A picture file, turned as its EXIF says, grey or RGB, fitted to the model's size; or a .npy file as it
+    is.
 
     Returns uint8 [height, width, channels]. Raises DeviceError for what is not such a picture.
     """
     if path.suffix.lower() == ".npy":
         return _read_array(path, preprocessing)
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image
     except ImportError as fault:
         raise DeviceError(
             f"{path.name}: decoding pictures needs Pillow, which is not installed",
@@ -29,22 +34,86 @@ def decode_picture(path: Path, preprocessing: Preprocessing) -> np.ndarray:
     mode = _picture_mode(preprocessing)
     try:
         with Image.open(path) as opened:
-            # Any so that newer and older Pillow stubs agree; exif_transpose returns a copy.
-            picture: Any = ImageOps.exif_transpose(opened)
-            picture = _flatten(picture, Image).convert(mode)
-            size = (preprocessing.width, preprocessing.height)
-            if picture.size != size:
-                picture = picture.resize(size, Image.Resampling.BILINEAR)
-            pixels = np.asarray(picture, dtype=np.uint8)
+            if opened.width * opened.height > MAX_PIXELS:
+                raise ValueError(f"{opened.width} x {opened.height} pixels are too many")
+            fitted = fit(upright(opened).convert(mode), preprocessing)
+            pixels = np.asarray(fitted, dtype=np.uint8)
+    except DeviceError:
+        raise
     except (
         Exception
     ) as fault:  # damaged files make Pillow raise nearly anything, struct.error and IndexError too
-        raise DeviceError(f"not a readable picture: {path} ({fault})", "use a PNG or JPEG file") from fault
+        raise DeviceError(
+            f"not a readable picture: {path} ({fault})", "use a PNG, JPEG, WebP or BMP file"
+        ) from fault
     return pixels.reshape(preprocessing.height, preprocessing.width, preprocessing.channels)
+
+
+def upright(opened: Any) -> Any:
+    """A Pillow image turned as its EXIF says, transparent parts on white, 16-bit grey scaled to 8 bits."""
+    from PIL import Image, ImageOps
+
+    return _flatten(ImageOps.exif_transpose(opened), Image)
+
+
+def fit(picture: Any, preprocessing: Preprocessing) -> Any:
+    """A Pillow image ("L" or "RGB") at the model's size, as `preprocessing.fit` says.
+
+    Raises DeviceError for a way of fitting that this edgecnn does not know.
+    """
+    from PIL import Image
+
+    if preprocessing.resize_filter not in RESIZE_FILTERS or preprocessing.fit not in FITS:
+        raise DeviceError(
+            f"the manifest asks for fit {preprocessing.fit!r} by the filter {preprocessing.resize_filter!r}",
+            "upgrade edgecnn: pip install -U edgecnn",
+        )
+    resampling = getattr(Image.Resampling, preprocessing.resize_filter.upper())
+    size = (preprocessing.width, preprocessing.height)
+    if preprocessing.fit == "letterbox":
+        scale = min(size[0] / picture.width, size[1] / picture.height)
+        inner = tuple(max(1, round(side * scale)) for side in picture.size)
+        ground = tuple(round(255 * mean) for mean in preprocessing.mean)
+        canvas = Image.new(picture.mode, size, ground if len(ground) > 1 else ground[0])
+        at = tuple((whole - part) // 2 for whole, part in zip(size, inner))
+        canvas.paste(picture.resize(inner, resampling), at)
+        return canvas
+    return picture.resize(size, resampling, box=_used_part(picture.size, preprocessing))
+
+
+def _used_part(picture_size: Tuple[int, int], preprocessing: Preprocessing) -> Tuple[float, ...]:
+    """(left, top, right, bottom) of what is kept of a picture of that (width, height)."""
+    width, height = picture_size
+    if preprocessing.fit == "stretch":
+        return (0, 0, width, height)
+    scale = min(width / preprocessing.width, height / preprocessing.height) * preprocessing.crop_share
+    kept_width, kept_height = preprocessing.width * scale, preprocessing.height * scale
+    left, top = (width - kept_width) / 2, (height - kept_height) / 2
+    return (left, top, left + kept_width, top + kept_height)
+
+
+def fit_images(images_nhwc: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """uint8 [n, any height, any width, channels] at the model's size, each as `fit` does it."""
+    from PIL import Image
+
+    whole = preprocessing.fit != "crop" or preprocessing.crop_share == 1
+    if whole and images_nhwc.shape[1:3] == (preprocessing.height, preprocessing.width):
+        return images_nhwc
+    shape = (preprocessing.height, preprocessing.width, preprocessing.channels)
+    fitted = np.empty((len(images_nhwc), *shape), np.uint8)
+    for place, pixels in zip(fitted, images_nhwc):
+        picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+        place[:] = np.asarray(fit(picture, preprocessing)).reshape(shape)
+    return fitted
 
 
 def _picture_mode(preprocessing: Preprocessing) -> str:
     modes = {1: "L", 3: "RGB"}
+    if preprocessing.channels == 3 and preprocessing.color_order != "RGB":
+        raise DeviceError(
+            f"the manifest asks for the colour order {preprocessing.color_order!r}, which is not known here",
+            "upgrade edgecnn: pip install -U edgecnn",
+        )
     if preprocessing.channels not in modes:
         raise DeviceError(
             f"a picture file cannot become an image of {preprocessing.channels} channels",

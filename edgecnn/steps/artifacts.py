@@ -48,7 +48,14 @@ def export_stage(shop: Workshop, networks: tuple[Stage, ...], quantized: Stage |
             notes += [f"{key}: {note}" for note in said]
             artifact = _artifact(recipe, key, content, costs[network])
             manifest = manifest_for(
-                recipe, key, content, inputs, outputs, n_params=artifact.n_params, n_macs=artifact.n_macs
+                recipe,
+                key,
+                content,
+                inputs,
+                outputs,
+                class_names=shop.source.class_names,
+                n_params=artifact.n_params,
+                n_macs=artifact.n_macs,
             )
             files.write_bytes(folder / artifact.file, content)
             files.write_text(Manifest.path_for(folder / artifact.file), manifest.to_json())

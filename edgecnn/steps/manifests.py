@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 
 import edgecnn
-from edgecnn.data import DATASETS
 from edgecnn.ondevice.manifest import Manifest, TensorSpec
 from edgecnn.recipe import Recipe
 from edgecnn.steps.networks import installed_version
@@ -24,6 +23,7 @@ def manifest_for(
     inputs: tuple[TensorSpec, ...],
     outputs: tuple[TensorSpec, ...],
     *,
+    class_names: tuple[str, ...],
     n_params: int,
     n_macs: int,
 ) -> Manifest:
@@ -33,10 +33,10 @@ def manifest_for(
         precision=precision_of(key),
         variant=variant_of(key),
         layout="NHWC" if format_of(key) == "tflite" else "NCHW",
-        preprocessing=DATASETS[recipe.data.name].preprocessing,
+        preprocessing=recipe.preprocessing,
         inputs=inputs,
         outputs=outputs,
-        class_names=DATASETS[recipe.data.name].class_names,
+        class_names=class_names,
         n_params=n_params,
         n_macs=n_macs,
         size_bytes=len(content),

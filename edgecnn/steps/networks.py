@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecnn import data, files
-from edgecnn.data import DATASETS, Splits
+from edgecnn.data import Source, Splits, weights
 from edgecnn.errors import MissingExtraError
 from edgecnn.progress import Progress
 from edgecnn.recipe import FinetuneStep, PruneStep, Recipe
@@ -46,10 +46,16 @@ class Workshop:
     recipe: Recipe
     store: StageStore
     progress: Progress
+    data_folders: tuple[Path, ...] = ()
+
+    @cached_property
+    def source(self) -> Source:
+        """The data of the recipe, found but not read."""
+        return source_of(self.recipe, self.data_folders)
 
     @cached_property
     def splits(self) -> Splits:
-        return data.load(self.recipe.data.name)
+        return data.read(self.source, self.recipe.preprocessing, self.progress)
 
     @cached_property
     def torch_device(self) -> torch.device:
@@ -71,11 +77,15 @@ class Workshop:
     def pictures(self) -> dict[str, Pictures]:
         from edgecnn.training.loop import Pictures
 
-        preprocessing = DATASETS[self.recipe.data.name].preprocessing
         return {
-            "train": Pictures(self.splits.train, preprocessing, self.torch_device),
-            "validation": Pictures(self.splits.validation, preprocessing, self.torch_device),
+            part.split: Pictures(part, self.recipe.preprocessing, self.torch_device)
+            for part in (self.splits.train, self.splits.validation)
         }
+
+
+def source_of(recipe: Recipe, data_folders: tuple[Path, ...] = ()) -> Source:
+    """The data of `recipe`, looked for in `data_folders` first. Raises DataError."""
+    return data.find(recipe.data.name, recipe.data.options(recipe.seed), data_folders)
 
 
 def network_stages(shop: Workshop) -> tuple[Stage, ...]:
@@ -106,7 +116,8 @@ def _stage(
 
     shared = {
         "seed": recipe.seed,
-        "data": data.contents_sha256(recipe.data.name),
+        "data": shop.source.sha256,
+        "preprocessing": asdict(recipe.preprocessing),
         "model": recipe.model.model_dump(mode="json"),
         "train": recipe.train.model_dump(mode="json"),
         # They decide the bits of weights and graph.
@@ -116,11 +127,24 @@ def _stage(
 
 
 def _train_stage(shop: Workshop) -> Stage:
+    recipe = shop.recipe
+    start = weights.find(recipe.model.name, recipe.model.weights, shop.data_folders)
+
     def make(folder: Path) -> tuple[nn.Module, list[dict[str, Any]]]:
-        model = _fresh(shop, shop.recipe.model.layer_widths)
+        model = _fresh(shop, recipe.model.layer_widths)
+        if start:
+            _begin_from(shop, start.path(shop.progress), model)
         return model, _train(shop, model, _train_settings(shop.recipe), folder / "checkpoint", "train")
 
-    return _stage(shop, "train", {}, make)
+    return _stage(shop, "train", {"weights": start.sha256} if start else {}, make)
+
+
+def _begin_from(shop: Workshop, path: Path, model: nn.Module) -> None:
+    from edgecnn.training.weights import put_into, read_weights
+
+    kept = put_into(model, read_weights(path), where=str(path))
+    if kept:
+        shop.progress.say(f"weights of {path.name}, but for {', '.join(kept)}: for another number of classes")
 
 
 def _prune_stage(shop: Workshop, step: PruneStep, position: int, source: Stage) -> Stage:
@@ -193,20 +217,16 @@ def load_network(shop: Workshop, stage: Stage) -> nn.Module:
 def _fresh(shop: Workshop, widths: dict[str, int]) -> nn.Module:
     """A network of the recipe's kind with the recipe's seed, on the build's device."""
     torch_device = shop.torch_device
-    from edgecnn.models import MODELS, build_model, fitting_stem
+    from edgecnn.models import build_model
 
     recipe = shop.recipe
-    info = DATASETS[recipe.data.name]
-    options = recipe.model.options
-    if "stem" in MODELS[recipe.model.name].options:
-        options.setdefault("stem", fitting_stem(info.preprocessing.height, info.preprocessing.width))
     return build_model(
         recipe.model.name,
         seed=recipe.seed,
-        in_channels=info.preprocessing.channels,
-        n_classes=len(info.class_names),
+        in_channels=recipe.preprocessing.channels,
+        n_classes=len(shop.source.class_names),
         widths=widths,
-        options=options,
+        options=recipe.model_options,
     ).to(torch_device)
 
 
@@ -237,9 +257,18 @@ def _train_settings(recipe: Recipe) -> Settings:
 def _finetune_settings(
     recipe: Recipe, epochs: int, learning_rate: float, position: int, round_: int
 ) -> Settings:
-    """The settings of `train` with other epochs and learning rate; every run draws its own random numbers."""
-    seed = recipe.seed + 1000 * position + round_
-    return replace(_train_settings(recipe), epochs=epochs, learning_rate=learning_rate, seed=seed)
+    """The settings of `train` with other epochs and learning rate; every run draws its own random numbers.
+
+    What is fine-tuned was trained here: no layer is frozen, and all learn at the same rate.
+    """
+    return replace(
+        _train_settings(recipe),
+        epochs=epochs,
+        learning_rate=learning_rate,
+        seed=recipe.seed + 1000 * position + round_,
+        freeze_epochs=0,
+        layer_decay=1.0,
+    )
 
 
 def _keep(shop: Workshop, folder: Path, model: nn.Module, history: list[dict[str, Any]]) -> dict[str, Any]:
@@ -251,7 +280,7 @@ def _keep(shop: Workshop, folder: Path, model: nn.Module, history: list[dict[str
     from edgecnn.training.checkpoint import save_weights
     from edgecnn.training.loop import evaluate
 
-    pre = DATASETS[shop.recipe.data.name].preprocessing
+    pre = shop.recipe.preprocessing
     save_weights(folder / WEIGHTS_FILE, model)
     with files.replacing(folder / ONNX_FILE) as temporary:
         onnx.save(export_onnx(model, (pre.channels, pre.height, pre.width)), temporary)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from edgecnn import data, files, metrics
-from edgecnn.data import DATASETS
 from edgecnn.errors import QuantizationError
 from edgecnn.ondevice.evaluate import evaluate
 from edgecnn.ondevice.manifest import DeviceError, TensorSpec
@@ -31,8 +30,7 @@ def quantize_stage(shop: Workshop, spec: QuantizeSpec, position: int, source: St
         shop.progress.start("quantize", total=2)
         model = onnx.load(shop.store.folder(source) / ONNX_FILE)
         pictures = data.calibration_images(shop.splits.train, spec.calibration_images, recipe.seed)
-        preprocessing = DATASETS[recipe.data.name].preprocessing
-        calibration = model_input(pictures, preprocessing, "NCHW", TensorSpec("", (), "float32"))
+        calibration = model_input(pictures, recipe.preprocessing, "NCHW", TensorSpec("", (), "float32"))
         quantized = quantize(model, calibration, spec)
         shop.progress.advance(1, f"{len(pictures)} images, {quantized.engine}")
         with files.replacing(folder / QUANTIZED_FILE) as temporary:
@@ -67,7 +65,14 @@ def _validation_accuracy(shop: Workshop, qdq_path: Path) -> float:
     validation = shop.splits.validation
     inputs, outputs = onnx_specs(qdq_path)
     manifest = manifest_for(
-        shop.recipe, "int8.onnx", qdq_path.read_bytes(), inputs, outputs, n_params=0, n_macs=0
+        shop.recipe,
+        "int8.onnx",
+        qdq_path.read_bytes(),
+        inputs,
+        outputs,
+        class_names=shop.source.class_names,
+        n_params=0,
+        n_macs=0,
     )
     try:
         logits = evaluate(qdq_path, manifest, validation.images_nhwc, "onnxruntime")

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on the device: one affine warp a picture, no per-image Python."""
+"""Augmentation of whole batches on the device: one affine warp a picture, no Python for each."""
 
 from __future__ import annotations
 
@@ -11,39 +11,69 @@ from torch.nn import functional
 MAX_SHIFT = 0.08  # of the picture's height and width
 MAX_ROTATION_DEG = 12.0
 MAX_SCALE = 0.12
-AUGMENTATIONS = ("shift", "rotate", "scale", "flip")
+# Random-resized crops: at least this share of the picture's area, and how far its sides may be stretched.
+MIN_CROP_AREA = 0.5
+MAX_CROP_ASPECT = 4 / 3
+# Colour jitter, in standard deviations of the normalized picture and as shares.
+MAX_BRIGHTNESS, MAX_CONTRAST, MAX_SATURATION = 0.3, 0.3, 0.3
+WARPS = ("shift", "rotate", "scale", "flip", "crop")
 
 
 def augment(images_nchw: torch.Tensor, names: tuple[str, ...], generator: torch.Generator) -> torch.Tensor:
-    """float32 `images_nchw` [n, c, h, w], each warped by its own random affine map (bilinear, edges repeated).
+    """float32 `images_nchw` [n, c, h, w], normalized, each changed by its own random numbers.
 
-    `names` are of AUGMENTATIONS; the random numbers come from `generator` alone (a CPU one), so that a run
+    `names` are of WARPS, or "color"; the random numbers come from `generator` alone (a CPU one), so that a run
     can be repeated on any device.
     """
-    if not names:
-        return images_nchw
-    n = len(images_nchw)
+    if set(names) & set(WARPS):
+        theta = random_maps(len(images_nchw), names, generator).to(images_nchw.device)
+        grid = sampling_grid(theta, *images_nchw.shape[2:])
+        images_nchw = functional.grid_sample(images_nchw, grid, padding_mode="border", align_corners=False)
+    return jitter(images_nchw, generator) if "color" in names else images_nchw
+
+
+def random_maps(n: int, names: tuple[str, ...], generator: torch.Generator) -> torch.Tensor:
+    """`n` random affine maps [n, 2, 3] from the warped picture to the given one, in -1 to 1."""
 
     def uniform(limit: float) -> torch.Tensor:
         return (torch.rand(n, generator=generator) * 2 - 1) * limit
 
     angle = uniform(math.radians(MAX_ROTATION_DEG)) if "rotate" in names else torch.zeros(n)
     zoom = 1 + uniform(MAX_SCALE) if "scale" in names else torch.ones(n)
-    # affine_grid's coordinates run from -1 to 1: a shift by a share of the picture is twice that share.
+    # A shift by a share of the picture is twice that share in these coordinates.
     shift_x, shift_y = (uniform(2 * MAX_SHIFT) if "shift" in names else torch.zeros(n) for _ in range(2))
     mirror = torch.ones(n)
     if "flip" in names:
         mirror = 1 - 2 * torch.randint(0, 2, (n,), generator=generator).float()
-    cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-    theta = torch.stack(
+    zoom_x = zoom_y = zoom
+    if "crop" in names:
+        area = 1 - torch.rand(n, generator=generator) * (1 - MIN_CROP_AREA)
+        stretch = torch.exp(uniform(math.log(MAX_CROP_ASPECT) / 2))
+        crop_x, crop_y = (area.sqrt() * stretch).clamp(max=1), (area.sqrt() / stretch).clamp(max=1)
+        shift_x, shift_y = shift_x + uniform(1) * (1 - crop_x), shift_y + uniform(1) * (1 - crop_y)
+        zoom_x, zoom_y = zoom * crop_x, zoom * crop_y
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    return torch.stack(
         [
-            torch.stack([cos * mirror, -sin, shift_x], dim=1),
-            torch.stack([sin * mirror, cos, shift_y], dim=1),
+            torch.stack([cos * zoom_x * mirror, -sin * zoom_y, shift_x], dim=1),
+            torch.stack([sin * zoom_x * mirror, cos * zoom_y, shift_y], dim=1),
         ],
         dim=1,
-    ).to(images_nchw.device)
-    grid = sampling_grid(theta, *images_nchw.shape[2:])
-    return functional.grid_sample(images_nchw, grid, padding_mode="border", align_corners=False)
+    )
+
+
+def jitter(images_nchw: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Brightness, contrast and saturation of each picture changed at random."""
+
+    def uniform(limit: float) -> torch.Tensor:
+        numbers = torch.rand(len(images_nchw), 1, 1, 1, generator=generator)
+        return ((numbers * 2 - 1) * limit).to(images_nchw.device)
+
+    brightness, contrast, saturation = uniform(MAX_BRIGHTNESS), uniform(MAX_CONTRAST), uniform(MAX_SATURATION)
+    if images_nchw.shape[1] > 1:
+        grey = images_nchw.mean(dim=1, keepdim=True)
+        images_nchw = torch.lerp(grey, images_nchw, 1 + saturation)
+    return images_nchw * (1 + contrast) + brightness
 
 
 def sampling_grid(theta: torch.Tensor, height: int, width: int) -> torch.Tensor:

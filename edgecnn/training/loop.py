@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from edgecnn.data import Dataset
 from edgecnn.errors import EdgeCNNError
@@ -19,6 +19,7 @@ from edgecnn.progress import Progress, Silent
 from edgecnn.training import checkpoint
 from edgecnn.training.augment import augment
 from edgecnn.training.distill import Teacher, distillation_loss
+from edgecnn.training.mix import Targets, mixed
 
 # The share of the steps in which the one-cycle schedule climbs, and where it starts and ends, as shares
 # of the highest learning rate (L. Smith and N. Topin, "Super-convergence", 2018; torch's defaults).
@@ -40,6 +41,11 @@ class Settings:
     label_smoothing: float
     augment: tuple[str, ...]
     seed: int
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    freeze_epochs: int = 0
+    layer_decay: float = 1.0
+    ema: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -53,11 +59,16 @@ class Epoch:
 
 
 class Pictures:
-    """A split on the device: `images` uint8 [n, c, h, w], `labels` int64 [n]; batches come normalized."""
+    """A split on the device: `images` uint8 [n, c, h, w], `labels` int64 [n]; batches come normalized.
+
+    On a CPU the images are those of the split, not a copy: a large data set lies in memory once.
+    """
 
     def __init__(self, split: Dataset, preprocessing: Preprocessing, torch_device: torch.device) -> None:
-        images_nchw = torch.from_numpy(split.images_nhwc.transpose(0, 3, 1, 2).copy())
-        self.images = images_nchw.to(torch_device)
+        # torch has no tensors that cannot be written to.
+        images_nhwc = split.images_nhwc if split.images_nhwc.flags.writeable else split.images_nhwc.copy()
+        self._images_nhwc = torch.from_numpy(images_nhwc).to(torch_device)
+        self.images = self._images_nhwc.permute(0, 3, 1, 2)
         self.labels = torch.from_numpy(split.labels).to(torch_device)
         # (x / 255 - mean) / std as one subtraction and one product.
         mean, std = (
@@ -73,17 +84,23 @@ class Pictures:
         """float32 [n, c, h, w] of uint8 images: what `ondevice.preprocess` gives, up to rounding."""
         return images.float().sub_(self._offset).mul_(self._factor)
 
-    def batches(
-        self, batch_size: int, augmentations: tuple[str, ...], generator: torch.Generator
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """One shuffled epoch: float32 images [batch, c, h, w], normalized and augmented, and their labels.
+    def batches(self, settings: Settings, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, Targets]]:
+        """One shuffled epoch: float32 images [batch, c, h, w], normalized, augmented and mixed, and their
+        labels.
 
         The images lie channels-last in memory: convolutions and, above all, pooling are faster that way.
         """
         order = torch.randperm(len(self), generator=generator).to(self.labels.device)
-        for chosen in order.split(batch_size):
-            images = augment(self.normalized(self.images[chosen]), augmentations, generator)
-            yield images.contiguous(memory_format=torch.channels_last), self.labels[chosen]
+        for chosen in order.split(settings.batch_size):
+            images = self.normalized(self._images_nhwc[chosen].permute(0, 3, 1, 2))
+            images, targets = mixed(
+                augment(images, settings.augment, generator),
+                self.labels[chosen],
+                settings.mixup,
+                settings.cutmix,
+                generator,
+            )
+            yield images.contiguous(memory_format=torch.channels_last), targets
 
 
 def learning_rate_share(schedule: str, step: int, n_steps: int) -> float:
@@ -106,17 +123,37 @@ def channels_last(model: nn.Module) -> nn.Module:
 def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
     """Weight decay is for weights: biases and norms (one dimension) are left alone.
 
-    Fused: one pass over all parameters. Of a network as small as LeNet-5, torch's default of some ten
-    operations a parameter takes an eighth of the step.
+    Each group's `share` is its part of the learning rate: with `layer_decay`, less for each layer that is
+    nearer the picture. Fused: one pass over all parameters. Of a network as small as LeNet-5, torch's default
+    of some ten operations a parameter takes an eighth of the step.
     """
-    parameters = list(model.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    layers = layers_of(model)
+    shares = [settings.layer_decay ** (len(layers) - 1 - depth) for depth in range(len(layers))]
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for decayed in (True, False):
+        for layer, share in zip(layers, shares, strict=True):
+            parameters = [p for p in layer.parameters(recurse=False) if (p.ndim > 1) is decayed]
+            groups.setdefault((share, decayed), []).extend(parameters)
+    described = [
+        {"params": parameters, "share": share, "weight_decay": settings.weight_decay if decayed else 0.0}
+        for (share, decayed), parameters in groups.items()
+        if parameters
     ]
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9, nesterov=True, fused=True)
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+        return torch.optim.SGD(described, lr=settings.learning_rate, momentum=0.9, nesterov=True, fused=True)
+    return torch.optim.AdamW(described, lr=settings.learning_rate, fused=True)
+
+
+def layers_of(model: nn.Module) -> list[nn.Module]:
+    """The modules with parameters of their own, in the order of the network."""
+    return [module for module in model.modules() if any(True for _ in module.parameters(recurse=False))]
+
+
+def freeze(model: nn.Module, frozen: bool) -> None:
+    """All layers but the last are no longer trained, or all are again."""
+    for layer in layers_of(model)[:-1]:
+        for parameter in layer.parameters(recurse=False):
+            parameter.requires_grad_(not frozen)
 
 
 def train(
@@ -137,71 +174,121 @@ def train(
     """
     progress = progress or Silent()
     channels_last(model)
-    optimizer = make_optimizer(model, settings)
-    generator = torch.Generator().manual_seed(settings.seed)
-    history = _resume(checkpoints, model, optimizer, generator)
+    run = _Run(model, settings, teacher, progress)
+    history = run.resume(checkpoints)
     steps_an_epoch = math.ceil(len(training) / settings.batch_size)
     progress.start(title, total=settings.epochs * steps_an_epoch)
     progress.advance(len(history) * steps_an_epoch)
     for epoch in range(len(history) + 1, settings.epochs + 1):
-        first_step = (epoch - 1) * steps_an_epoch
-        # Dropout draws from torch's own generator; so seeded, a run that is cut off goes on with the same bits.
-        torch.manual_seed(settings.seed + epoch)
-
-        def set_rate(step: int, first_step: int = first_step) -> None:
-            share = learning_rate_share(settings.schedule, first_step + step, settings.epochs * steps_an_epoch)
-            for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * share
-
-        loss, accuracy = _one_epoch(
-            model, training, settings, optimizer, set_rate, generator, teacher, progress, epoch
-        )
-        history.append(Epoch(epoch, loss, accuracy, evaluate(model, validation)))
+        loss, accuracy = run.one_epoch(training, epoch, steps_an_epoch)
+        history.append(Epoch(epoch, loss, accuracy, evaluate(run.judged, validation)))
         if checkpoints:
-            checkpoint.save(checkpoints, _state(history, model, optimizer, generator))
+            checkpoint.save(checkpoints, run.state(history))
+    run.finish()
     # Export writes the graph of the layout that it finds.
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     progress.finish(f"validation {history[-1].validation_accuracy:.2%}")
     return history
 
 
-def _one_epoch(
-    model: nn.Module,
-    training: Pictures,
-    settings: Settings,
-    optimizer: torch.optim.Optimizer,
-    set_rate: Callable[[int], None],
-    generator: torch.Generator,
-    teacher: Teacher | None,
-    progress: Progress,
-    epoch: int,
-) -> tuple[float, float]:
-    """Mean loss and accuracy over one shuffled pass."""
-    model.train()
-    total_loss, n_right, n_seen = 0.0, 0, 0
-    for step, (images, labels) in enumerate(training.batches(settings.batch_size, settings.augment, generator)):
-        set_rate(step)
-        logits = model(images)
-        loss = functional.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
-        if teacher:
-            loss = distillation_loss(loss, logits, images, teacher)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        loss_now = loss.item()
-        if not math.isfinite(loss_now):
-            raise EdgeCNNError(
-                f"training diverged: the loss is {loss_now} in epoch {epoch}, step {step}",
-                fix="lower train.learning_rate (a tenth is a good next try)",
-            )
-        total_loss += loss_now * len(labels)
-        n_right += int((logits.argmax(1) == labels).sum())
-        n_seen += len(labels)
-        progress.advance(
-            1,
-            f"epoch {epoch}/{settings.epochs}  loss {total_loss / n_seen:.3f}  accuracy {n_right / n_seen:.2%}",
+class _Run:
+    """What changes during a training: network, optimizer, average of the weights, random numbers."""
+
+    def __init__(
+        self, model: nn.Module, settings: Settings, teacher: Teacher | None, progress: Progress
+    ) -> None:
+        self.model, self.settings, self.teacher, self.progress = model, settings, teacher, progress
+        self.optimizer = make_optimizer(model, settings)
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.average = (
+            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema)) if settings.ema else None
         )
-    return total_loss / n_seen, n_right / n_seen
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that the run would give if it ended now."""
+        return self.average.module if self.average else self.model
+
+    def finish(self) -> None:
+        freeze(self.model, False)
+        if self.average:
+            self.model.load_state_dict(self.average.module.state_dict())
+
+    def one_epoch(self, training: Pictures, epoch: int, steps_an_epoch: int) -> tuple[float, float]:
+        """Mean loss and accuracy over one shuffled pass. Mixed pictures count by their larger part."""
+        settings = self.settings
+        # Dropout draws from torch's own generator; so seeded, a run that is cut off goes on with the same bits.
+        torch.manual_seed(settings.seed + epoch)
+        freeze(self.model, epoch <= settings.freeze_epochs)
+        self.model.train()
+        total_loss, n_right, n_seen = 0.0, 0, 0
+        for step, (images, targets) in enumerate(training.batches(settings, self.generator)):
+            self._set_rate((epoch - 1) * steps_an_epoch + step, settings.epochs * steps_an_epoch)
+            logits, loss_now = self._step(images, targets)
+            if not math.isfinite(loss_now):
+                raise EdgeCNNError(
+                    f"training diverged: the loss is {loss_now} in epoch {epoch}, step {step}",
+                    fix="lower train.learning_rate (a tenth is a good next try)",
+                )
+            total_loss += loss_now * len(images)
+            n_right += int((logits.argmax(1) == targets.main).sum())
+            n_seen += len(images)
+            figures = f"loss {total_loss / n_seen:.3f}  accuracy {n_right / n_seen:.2%}"
+            self.progress.advance(1, f"epoch {epoch}/{settings.epochs}  {figures}")
+        return total_loss / n_seen, n_right / n_seen
+
+    def _set_rate(self, step: int, n_steps: int) -> None:
+        share = learning_rate_share(self.settings.schedule, step, n_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * share * group["share"]
+
+    def _step(self, images: torch.Tensor, targets: Targets) -> tuple[torch.Tensor, float]:
+        logits = self.model(images)
+        loss = targets.loss(logits, self.settings.label_smoothing)
+        if self.teacher:
+            loss = distillation_loss(loss, logits, images, self.teacher)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        if self.average:
+            self.average.update_parameters(self.model)
+        return logits, loss.item()
+
+    def state(self, history: list[Epoch]) -> checkpoint.Checkpoint:
+        optimizer_state = {
+            f"{index}.{name}": value
+            for index, values in self.optimizer.state_dict()["state"].items()
+            for name, value in values.items()
+            if isinstance(value, torch.Tensor)
+        }
+        tensors = {
+            **checkpoint.prefixed("model", self.model.state_dict()),
+            **checkpoint.prefixed("optimizer", optimizer_state),
+            **(checkpoint.prefixed("average", self.average.state_dict()) if self.average else {}),
+            "generator": self.generator.get_state(),
+        }
+        facts = {"epoch": len(history), "history": [asdict(epoch) for epoch in history]}
+        return checkpoint.Checkpoint(tensors, facts)
+
+    def resume(self, folder: Path | None) -> list[Epoch]:
+        """Puts the saved state into place; returns the epochs it stands for, [] where there is none."""
+        saved = checkpoint.load(folder) if folder else None
+        if saved is None:
+            return []
+        self.model.load_state_dict(checkpoint.unprefixed("model", saved.tensors))
+        if self.average:
+            self.average.load_state_dict(checkpoint.unprefixed("average", saved.tensors))
+        state: dict[int, dict[str, Any]] = {}
+        for name, tensor in checkpoint.unprefixed("optimizer", saved.tensors).items():
+            index, _, key = name.partition(".")
+            state.setdefault(int(index), {})[key] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        for parameter, values in self.optimizer.state.items():
+            # In memory they must lie as the parameter does: the fused optimizer walks them side by side.
+            values.update({k: torch.empty_like(parameter).copy_(v) for k, v in values.items() if v.ndim})
+        self.generator.set_state(saved.tensors["generator"])
+        return [Epoch(**epoch) for epoch in saved.facts["history"]]
 
 
 @torch.inference_mode()
@@ -212,41 +299,3 @@ def evaluate(model: nn.Module, pictures: Pictures) -> float:
     for images, labels in zip(pictures.images.split(1000), pictures.labels.split(1000), strict=True):
         n_right += int((model(pictures.normalized(images)).argmax(1) == labels).sum())
     return n_right / len(pictures)
-
-
-def _state(
-    history: list[Epoch], model: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator
-) -> checkpoint.Checkpoint:
-    optimizer_state = {
-        f"{index}.{name}": value
-        for index, values in optimizer.state_dict()["state"].items()
-        for name, value in values.items()
-        if isinstance(value, torch.Tensor)
-    }
-    tensors = {
-        **checkpoint.prefixed("model", model.state_dict()),
-        **checkpoint.prefixed("optimizer", optimizer_state),
-        "generator": generator.get_state(),
-    }
-    facts = {"epoch": len(history), "history": [asdict(epoch) for epoch in history]}
-    return checkpoint.Checkpoint(tensors, facts)
-
-
-def _resume(
-    folder: Path | None, model: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator
-) -> list[Epoch]:
-    """Puts the saved state into place; returns the epochs it stands for, [] where there is none."""
-    saved = checkpoint.load(folder) if folder else None
-    if saved is None:
-        return []
-    model.load_state_dict(checkpoint.unprefixed("model", saved.tensors))
-    state: dict[int, dict[str, Any]] = {}
-    for name, tensor in checkpoint.unprefixed("optimizer", saved.tensors).items():
-        index, _, key = name.partition(".")
-        state.setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    for parameter, values in optimizer.state.items():
-        # In memory they must lie as the parameter does: the fused optimizer walks them side by side.
-        values.update({k: torch.empty_like(parameter).copy_(v) for k, v in values.items() if v.ndim})
-    generator.set_state(saved.tensors["generator"])
-    return [Epoch(**epoch) for epoch in saved.facts["history"]]

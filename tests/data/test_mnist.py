@@ -29,7 +29,7 @@ def test_mnist_is_whole_and_split_without_overlap() -> None:
     assert splits.train.labels[:5].tolist() == [5, 0, 4, 1, 9]
     assert splits.test.labels[:5].tolist() == [7, 2, 1, 0, 4]
     _, all_labels = (
-        idx.read_idx(mnist_digits.FOLDER / n, sha256=h) for n, h in list(mnist_digits.FILES.items())[:2]
+        idx.read_idx(mnist_digits.FOLDER / n, sha256=h, fix="") for n, h in list(mnist_digits.FILES.items())[:2]
     )
     assert splits.validation.labels.tolist() == all_labels[-5_000:].tolist()
 

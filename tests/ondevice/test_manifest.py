@@ -41,7 +41,17 @@ def test_an_unknown_key_is_refused(models):
 
 def test_a_newer_schema_asks_for_an_upgrade(models):
     raw = json.loads(tiny_models.manifest_for(models.fp32_onnx).to_json())
-    raw["schema_version"] = 2
-    with pytest.raises(DeviceError, match="schema version 2; this edgecnn reads up to 1") as caught:
+    raw["schema_version"] = 3
+    with pytest.raises(DeviceError, match="schema version 3; this edgecnn reads up to 2") as caught:
         Manifest.from_json(json.dumps(raw))
     assert "pip install -U edgecnn" in caught.value.fix
+
+
+def test_a_manifest_of_version_1_means_what_it_meant(models):
+    """Version 1 knew one way of fitting a picture: squeezed, bilinearly."""
+    raw = json.loads(tiny_models.manifest_for(models.fp32_onnx).to_json())
+    raw["schema_version"] = 1
+    for newer in ("fit", "crop_share", "resize_filter", "color_order"):
+        del raw["preprocessing"][newer]
+    pre = Manifest.from_json(json.dumps(raw)).preprocessing
+    assert (pre.fit, pre.crop_share, pre.resize_filter, pre.color_order) == ("stretch", 1.0, "bilinear", "RGB")

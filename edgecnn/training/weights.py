@@ -1,0 +1,79 @@
+"""Weights to start from: published ones, or a file of the user's. Pickled code in a .pth file never runs."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from edgecnn.errors import DataError
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors by name in a .safetensors or .pth / .pt file (a state dict, or one under "state_dict").
+
+    Raises DataError for what is not such a file; one that holds more than tensors is refused, not run.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as fault:
+        raise DataError("there is no such file of weights", where=str(path)) from fault
+    except (
+        pickle.UnpicklingError,
+        SafetensorError,
+        RuntimeError,
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+    ) as fault:
+        reason = str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
+        raise DataError(
+            f"not a file of weights alone: {reason}",
+            where=str(path),
+            fix="save them with safetensors.torch.save_file(model.state_dict(), ...)",
+        ) from fault
+    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
+        loaded = loaded["state_dict"]
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+        raise DataError("not a state dict: expected tensors by name", where=str(path))
+    return {str(name): tensor for name, tensor in loaded.items()}
+
+
+def put_into(model: nn.Module, weights: Mapping[str, torch.Tensor], *, where: str) -> tuple[str, ...]:
+    """Loads `weights` into `model`; names and shapes must be its own, but those of the last layer may differ in
+    shape.
+
+    Returns the names that stay as `model` had them: a last layer for another number of classes. Raises
+    DataError that lists every name that is missing, unknown, or of another shape.
+    """
+    own = model.state_dict()
+    last = _last_layer(model)
+    faults = [f"{name} is missing" for name in own if name not in weights]
+    faults += [f"{name} is unknown" for name in weights if name not in own]
+    kept = []
+    for name, tensor in weights.items():
+        if name in own and tensor.shape != own[name].shape:
+            if name.rpartition(".")[0] == last:
+                kept.append(name)
+            else:
+                faults.append(f"{name} has the shape {list(tensor.shape)}, not {list(own[name].shape)}")
+    if faults:
+        shown = "; ".join(faults[:10]) + (f"; and {len(faults) - 10} more" if len(faults) > 10 else "")
+        raise DataError(f"the weights are of another network: {shown}", where=where)
+    model.load_state_dict({**own, **{name: tensor for name, tensor in weights.items() if name not in kept}})
+    return tuple(kept)
+
+
+def _last_layer(model: nn.Module) -> str:
+    names = [
+        name for name, module in model.named_modules() if any(True for _ in module.parameters(recurse=False))
+    ]
+    return names[-1]
