@@ -268,3 +268,101 @@ def test_without_pillow_the_message_says_what_to_install(tmp_path: Path, monkeyp
     with pytest.raises(DeviceError, match="needs Pillow") as caught:
         preprocess.decode_picture(tmp_path / "a.png", MNIST)
     assert "pip install pillow" in caught.value.fix
+
+
+def striped(width: int, height: int) -> Image.Image:
+    """A picture whose left third is red, middle green, right blue."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    for k in range(3):
+        pixels[:, k * width // 3 : (k + 1) * width // 3, k] = 255
+    return Image.fromarray(pixels)
+
+
+def colours(pixels: np.ndarray) -> list[str]:
+    """The colours along the middle row, repeats dropped; "-" is the ground."""
+    row = pixels[len(pixels) // 2].astype(int)
+    names = ["rgb"[int(p.argmax())] if p.max() > 200 else "-" for p in row]
+    return [name for k, name in enumerate(names) if k == 0 or name != names[k - 1]]
+
+
+def fitted(picture: Image.Image, **how: object) -> np.ndarray:
+    pre = Preprocessing(30, 30, 3, (0.4, 0.5, 0.6), (1.0,) * 3, resize_filter="nearest", **how)
+    return np.asarray(preprocess.fit(picture, pre))
+
+
+def test_stretch_shows_all_of_a_picture() -> None:
+    assert colours(fitted(striped(90, 30))) == ["r", "g", "b"]
+
+
+def test_crop_shows_the_middle() -> None:
+    assert colours(fitted(striped(90, 30), fit="crop")) == ["g"]
+    assert colours(fitted(striped(30, 30), fit="crop", crop_share=0.3)) == ["g"]
+    assert colours(fitted(striped(30, 30), fit="crop")) == ["r", "g", "b"]
+
+
+def test_letterbox_shows_all_in_its_own_shape_on_a_ground_of_the_mean() -> None:
+    pixels = fitted(striped(90, 30), fit="letterbox")
+    assert colours(pixels) == ["r", "g", "b"]
+    assert pixels[0, 0].tolist() == [102, 128, 153]
+    assert (pixels.max(axis=2) == 255).any(axis=1).sum() == 10  # a third of the height
+    assert (pixels[10:20].max(axis=2) == 255).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    width=st.integers(1, 70),
+    height=st.integers(1, 70),
+    fit=st.sampled_from(preprocess.FITS),
+    resize_filter=st.sampled_from(preprocess.RESIZE_FILTERS),
+    share=st.floats(0.2, 1),
+)
+def test_a_picture_of_any_size_fits(
+    width: int, height: int, fit: str, resize_filter: str, share: float
+) -> None:
+    pre = Preprocessing(
+        7, 9, 1, (0.5,), (1.0,), fit=fit, resize_filter=resize_filter, crop_share=share if fit == "crop" else 1
+    )
+    plain = Image.new("L", (width, height), 128)
+    assert (np.asarray(preprocess.fit(plain, pre)) == 128).all()
+
+
+def test_arrays_and_files_are_fitted_alike(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (3, 20, 26, 3)).astype(np.uint8)
+    for fit in preprocess.FITS:
+        pre = Preprocessing(11, 8, 3, (0.5,) * 3, (1.0,) * 3, fit=fit)
+        for k, image in enumerate(images):
+            Image.fromarray(image).save(tmp_path / f"{k}.png")
+        from_files = [preprocess.decode_picture(tmp_path / f"{k}.png", pre) for k in range(3)]
+        np.testing.assert_array_equal(preprocess.fit_images(images, pre), np.stack(from_files))
+
+
+def test_a_picture_of_the_right_size_is_cropped_too() -> None:
+    images = np.asarray(striped(30, 30))[None]
+    pre = Preprocessing(30, 30, 3, (0.5,) * 3, (1.0,) * 3, fit="crop", crop_share=0.3, resize_filter="nearest")
+    assert colours(preprocess.fit_images(images, pre)[0]) == ["g"]
+
+
+@pytest.mark.parametrize(
+    ("newer", "named"), [({"fit": "tile"}, "'tile'"), ({"resize_filter": "magic"}, "'magic'")]
+)
+def test_a_way_of_fitting_of_a_newer_edgecnn_is_refused(newer: dict[str, str], named: str) -> None:
+    with pytest.raises(DeviceError, match=named) as caught:
+        preprocess.fit(striped(9, 9), Preprocessing(4, 4, 3, (0.5,) * 3, (1.0,) * 3, **newer))
+    assert "pip install -U edgecnn" in str(caught.value.fix)
+
+
+def test_another_colour_order_is_refused(tmp_path: Path) -> None:
+    striped(9, 9).save(tmp_path / "x.png")
+    with pytest.raises(DeviceError, match="'BGR'"):
+        preprocess.decode_picture(
+            tmp_path / "x.png", Preprocessing(4, 4, 3, (0.5,) * 3, (1.0,) * 3, color_order="BGR")
+        )
+
+
+def test_a_picture_of_too_many_pixels_is_not_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "huge.png"
+    Image.new("1", (9000, 9000)).save(path)
+    assert path.stat().st_size < 100_000
+    with pytest.raises(DeviceError, match="9000 x 9000 pixels are too many"):
+        preprocess.decode_picture(path, MNIST)

@@ -69,3 +69,23 @@ def test_the_sampling_grid_is_that_of_torch() -> None:
     for height, width in ((28, 28), (5, 9), (1, 4)):
         expected = torch.nn.functional.affine_grid(theta, [5, 1, height, width], align_corners=False)
         torch.testing.assert_close(sampling_grid(theta, height, width), expected, atol=1e-6, rtol=0)
+
+
+def test_a_crop_shows_a_part_of_the_picture_and_nothing_outside() -> None:
+    maps = random_maps(500, ("crop",), generator())
+    zoom_x, zoom_y, shift_x, shift_y = maps[:, 0, 0], maps[:, 1, 1], maps[:, 0, 2], maps[:, 1, 2]
+    assert (zoom_x.abs() + shift_x.abs()).max() <= 1 + 1e-6
+    assert (zoom_y.abs() + shift_y.abs()).max() <= 1 + 1e-6
+    area = zoom_x * zoom_y
+    assert MIN_CROP_AREA * 0.85 <= float(area.min()) < 0.6 and 0.9 < float(area.max()) <= 1
+    assert float(maps[:, 0, 1].abs().max()) == 0  # not turned
+
+
+def test_colour_jitter_leaves_shapes_and_changes_each_picture_by_itself() -> None:
+    images = torch.rand(8, 3, 5, 5)
+    jittered = augment(images, ("color",), generator())
+    ranks = [image.mean(0).flatten().argsort() for image in images]
+    assert all(
+        torch.equal(image.mean(0).flatten().argsort(), r) for image, r in zip(jittered, ranks, strict=True)
+    )
+    assert len({round(float(a.mean() - b.mean()), 5) for a, b in zip(jittered, images, strict=True)}) == 8

@@ -10,9 +10,10 @@ from edgecnn.data import Dataset
 from edgecnn.errors import DataError, EdgeCNNError
 from edgecnn.models import build_model
 from edgecnn.ondevice.manifest import Preprocessing
-from edgecnn.training import checkpoint
+from edgecnn.progress import Silent
+from edgecnn.training import checkpoint, loop
 from edgecnn.training.distill import Teacher, distillation_loss
-from edgecnn.training.loop import Pictures, Settings, evaluate, learning_rate_share, train
+from edgecnn.training.loop import Pictures, Settings, evaluate, learning_rate_share, make_optimizer, train
 
 PREPROCESSING = Preprocessing(28, 28, 1, (0.1,), (0.3,))
 SETTINGS = Settings(
@@ -185,3 +186,61 @@ def test_pictures_are_normalized_as_on_the_board() -> None:
     expected = model_input(images_nhwc, PREPROCESSING, "NCHW", TensorSpec("", (), "float32"))
     images = torch.from_numpy(images_nhwc.transpose(0, 3, 1, 2).copy())
     np.testing.assert_allclose(TRAINING.normalized(images).numpy(), expected, atol=1e-6)
+
+
+def layer_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def test_frozen_layers_stay_until_they_are_let_go() -> None:
+    model = network()
+    before = layer_weights(model)
+    train(model, TRAINING, VALIDATION, replace(SETTINGS, epochs=2, freeze_epochs=1, learning_rate=1e-3))
+    assert not torch.equal(before["conv1.weight"], layer_weights(model)["conv1.weight"])
+    frozen = network()
+    run = loop._Run(frozen, replace(SETTINGS, epochs=2, freeze_epochs=1), None, Silent())
+    run.one_epoch(TRAINING, 1, 8)
+    after = layer_weights(frozen)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"fc3.weight", "fc3.bias"}
+    assert all(p.requires_grad for p in model.parameters()), "a finished network can be trained on"
+
+
+def test_layers_nearer_the_picture_learn_slower_by_the_factor() -> None:
+    model = network()
+    groups = make_optimizer(model, replace(SETTINGS, layer_decay=0.5)).param_groups
+    share = {id(p): group["share"] for group in groups for p in group["params"]}
+    by_name = {name: share[id(p)] for name, p in model.named_parameters()}
+    assert by_name["fc3.weight"] == by_name["fc3.bias"] == 1
+    assert by_name["fc2.weight"] == 0.5 and by_name["conv1.weight"] == 0.5**4
+    decays = {p.ndim > 1: group["weight_decay"] for group in groups for p in group["params"]}
+    assert decays == {True: 0.01, False: 0.0}
+
+
+def test_the_average_of_the_weights_is_what_is_judged_and_kept(tmp_path: Path) -> None:
+    plain, averaged = network(), network()
+    train(plain, TRAINING, VALIDATION, SETTINGS)
+    history = train(averaged, TRAINING, VALIDATION, replace(SETTINGS, ema=0.9))
+    assert not torch.equal(weights(plain), weights(averaged))
+    assert history[-1].validation_accuracy == evaluate(averaged, VALIDATION)
+    # By hand: after each step, average = 0.9 average + 0.1 weights; torch starts from the first weights.
+    by_hand = network()
+    run = loop._Run(by_hand, replace(SETTINGS, ema=0.9), None, Silent())
+    average = None
+    for step, (images, targets) in enumerate(TRAINING.batches(SETTINGS, run.generator)):
+        run._set_rate(step, 24)
+        run._step(images, targets)
+        average = weights(by_hand) if average is None else 0.9 * average + 0.1 * weights(by_hand)
+    torch.testing.assert_close(weights(run.judged), average)
+
+
+def test_a_run_with_everything_cut_off_goes_on_with_the_same_bits(tmp_path: Path) -> None:
+    settings = replace(
+        SETTINGS, ema=0.9, layer_decay=0.8, freeze_epochs=1, mixup=0.2, cutmix=1.0, augment=("crop", "color")
+    )
+    whole, resumed = network(), network()
+    history = train(whole, TRAINING, VALIDATION, settings)
+    with pytest.raises(KeyboardInterrupt):
+        train(network(), TRAINING, VALIDATION, settings, checkpoints=tmp_path, progress=StopAfter(19))
+    assert train(resumed, TRAINING, VALIDATION, settings, checkpoints=tmp_path) == history
+    assert torch.equal(weights(whole), weights(resumed))
