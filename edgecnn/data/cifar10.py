@@ -77,5 +77,4 @@ def _downloaded(progress: Progress) -> Path:
     folder = places.cache()
     archive = fetch(URL, folder / Path(URL).name, sha256=ARCHIVE_SHA256, progress=progress)
     extract(archive, folder, members={f"{FOLDER}/{name}": sha256 for name, sha256 in FILES.items()})
-    archive.unlink()
     return folder

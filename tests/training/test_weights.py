@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from edgecnn.data import places, weights
+from edgecnn.data import places
 from edgecnn.errors import DataError
-from edgecnn.models import build_model
+from edgecnn.models import build_model, weights
 from edgecnn.training.weights import put_into, read_weights
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from edgecnn.data import places, weights
+from edgecnn.data import places
 from edgecnn.errors import DataError
-from edgecnn.models import MODELS, PublishedWeights
+from edgecnn.models import MODELS, PublishedWeights, weights
 from edgecnn.progress import Silent
 
 
@@ -24,9 +25,7 @@ def test_published_weights_lie_in_a_data_folder_or_below_it(
     content = b"weights"
     digest = hashlib.sha256(content).hexdigest()
     published = PublishedWeights("https://example.org/net-0123abcd.pth", {"net.safetensors": digest})
-    monkeypatch.setitem(MODELS, "squeezenet1_1", MODELS["squeezenet1_1"].__class__(
-        **{**vars(MODELS["squeezenet1_1"]), "published": published}
-    ))  # fmt: skip
+    monkeypatch.setitem(MODELS, "squeezenet1_1", replace(MODELS["squeezenet1_1"], published=published))
     (tmp_path / "weights").mkdir()
     path = tmp_path / "weights" / "net.safetensors"
     path.write_bytes(content)

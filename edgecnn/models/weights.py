@@ -12,7 +12,7 @@ from edgecnn import files
 from edgecnn.data import places
 from edgecnn.data.download import fetch
 from edgecnn.errors import DataError
-from edgecnn.models import MODELS, PublishedWeights
+from edgecnn.models import ALL_MODELS, PublishedWeights
 from edgecnn.progress import Progress
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -31,7 +31,7 @@ def find(model: str, weights: str | None, folders: Sequence[Path]) -> Weights | 
 
     Raises DataError for a file that is not there.
     """
-    published = MODELS[model].published
+    published = ALL_MODELS[model].published
     if weights is None:
         return None
     if weights == "imagenet" and published:
