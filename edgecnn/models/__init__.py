@@ -126,6 +126,9 @@ MODELS = {
         },
     ),
 }
+# What the user brings: a class in a Python file, with its arguments; a float ONNX file.
+BROUGHT = {"python": ModelInfo("", {}, None, options=("args",)), "onnx": ModelInfo("", {}, None)}
+ALL_MODELS = {**MODELS, **BROUGHT}
 # Below it the published stem leaves almost nothing of a picture: 32 pixels become 1.
 SMALLEST_FOR_IMAGENET_STEM = 64
 
@@ -165,6 +168,16 @@ def build_model(
 
 
 def widths_of(model: nn.Module, name: str) -> dict[str, int]:
-    """The output channels that each layer of MODELS[name].widths has in `model`, which may have been pruned."""
+    """The output channels that each layer of MODELS[name].widths has in `model`, which may have been pruned;
+    of a network that the user brought, those of every convolution and linear layer.
+    """
     layers = dict(model.named_modules())
-    return {layer: int(layers[layer].weight.shape[0]) for layer in MODELS[name].widths}
+    named = MODELS[name].widths if name in MODELS else channel_layers(model)
+    return {layer: int(layers[layer].weight.shape[0]) for layer in named}
+
+
+def channel_layers(model: nn.Module) -> list[str]:
+    """The names of the 2-D convolutions and linear layers of `model`, in the order in which it holds them."""
+    from torch import nn
+
+    return [name for name, layer in model.named_modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]

@@ -10,7 +10,7 @@ import pytest
 
 from edgecnn.data import places
 from edgecnn.errors import DataError
-from edgecnn.models import MODELS, PublishedWeights, weights
+from edgecnn.models import ALL_MODELS, PublishedWeights, weights
 from edgecnn.progress import Silent
 
 
@@ -25,7 +25,7 @@ def test_published_weights_lie_in_a_data_folder_or_below_it(
     content = b"weights"
     digest = hashlib.sha256(content).hexdigest()
     published = PublishedWeights("https://example.org/net-0123abcd.pth", {"net.safetensors": digest})
-    monkeypatch.setitem(MODELS, "squeezenet1_1", replace(MODELS["squeezenet1_1"], published=published))
+    monkeypatch.setitem(ALL_MODELS, "squeezenet1_1", replace(ALL_MODELS["squeezenet1_1"], published=published))
     (tmp_path / "weights").mkdir()
     path = tmp_path / "weights" / "net.safetensors"
     path.write_bytes(content)
@@ -37,7 +37,7 @@ def test_published_weights_lie_in_a_data_folder_or_below_it(
 
 
 def test_the_published_files_carry_their_hash_in_the_name() -> None:
-    published = MODELS["squeezenet1_1"].published
+    published = ALL_MODELS["squeezenet1_1"].published
     assert published is not None and published.sha256_prefix == "b8a52dc0"
 
 
