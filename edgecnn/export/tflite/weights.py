@@ -80,7 +80,7 @@ def _dynamic_int8(model: Model) -> None:
 def _int4(model: Model) -> None:
     """int8 weights of integer layers become int4; the biases follow, for their scale hangs on the weights'.
 
-    Depthwise convolutions keep int8: they hold few weights, suffer most, and not all kernels know them in
+    Weights that use no more than 4 bits, as training for them leaves them, keep their integers and scales. Depthwise convolutions keep int8: they hold few weights, suffer most, and not all kernels know them in
     int4.
     """
     for operator in _weighted(model):
@@ -90,6 +90,9 @@ def _int4(model: Model) -> None:
         if weights is None or weights.data is None or weights.dtype != "int8" or weights.quantization is None:
             continue
         if data is None or data.quantization is None:
+            continue
+        if weights.quantization.axis == _axis_of(operator) and np.abs(weights.data.astype(np.int16)).max() <= 7:
+            operator.inputs[1] = Tensor(weights.shape, "int4", weights.data, weights.quantization)
             continue
         small = _quantized(weights.quantization.dequantize(weights.data), _axis_of(operator), "int4", 7)
         operator.inputs[1] = small

@@ -1,0 +1,111 @@
+"""A QDQ graph as a torch module, with every rounding of the graph in it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from edgecnn.compress.qat.graph import Graph, Operation, QuantizedConstant, Rounding
+from edgecnn.compress.qat.operators import OPERATORS
+from edgecnn.compress.qat.rounding import fake_quantize, round_through, scaled_gradient
+from edgecnn.errors import QuantizationError
+
+
+class QatNetwork(nn.Module):
+    """float32 [n, c, h, w] in, logits [n, classes] out, computed as the integer files will.
+
+    `weight_bits` is 8 or 4; weights are symmetric, with as many scales as the graph has. Parameters are the
+    float weights and biases and the scales of weights and activations; zero points stay. Raises
+    QuantizationError for a graph with operators that are not in OPERATORS.
+    """
+
+    def __init__(self, graph: Graph, weight_bits: int = 8) -> None:
+        super().__init__()
+        unknown = sorted({s.kind for s in graph.steps if isinstance(s, Operation)} - OPERATORS.keys())
+        if unknown:
+            raise QuantizationError(
+                f"quantization-aware training does not know the operators {', '.join(unknown)}",
+                fix=f"leave the qat step out; it knows {', '.join(OPERATORS)}",
+            )
+        self.graph = graph
+        self.largest = 2 ** (weight_bits - 1) - 1
+        self.weights = nn.ParameterDict(
+            {_key(name): nn.Parameter(torch.tensor(one.values)) for name, one in graph.weights.items()}
+        )
+        self.biases = nn.ParameterDict(
+            {_key(name): nn.Parameter(torch.tensor(one.values)) for name, one in graph.biases.items()}
+        )
+        self.weight_scales = nn.ParameterDict(
+            {_key(name): nn.Parameter(self._first_scale(one)) for name, one in graph.weights.items()}
+        )
+        self.scales = nn.ParameterDict(
+            {_key(name): nn.Parameter(torch.tensor(scale)) for name, scale in graph.scales.items()}
+        )
+        for name, array in graph.constants.items():
+            self.register_buffer(_key(name), torch.tensor(array))
+
+    def _first_scale(self, constant: QuantizedConstant) -> torch.Tensor:
+        """That of the graph for 8 bits; for fewer, the one with the smallest squared error, by trying."""
+        values = torch.tensor(constant.values)
+        if self.largest == 127:
+            return torch.tensor(constant.scales)
+        rows = (
+            values.movedim(constant.axis, 0).flatten(1) if constant.axis is not None else values.reshape(1, -1)
+        )
+        top = rows.abs().amax(dim=1, keepdim=True).clamp(min=1e-8) / self.largest
+        shares = torch.linspace(0.4, 1.0, 25)
+        errors = torch.stack(
+            [
+                (fake_quantize(rows, top * s, 0, -self.largest, self.largest) - rows).square().sum(1)
+                for s in shares
+            ]
+        )
+        return top[:, 0] * shares[errors.argmin(dim=0)]
+
+    def forward(self, images_nchw: torch.Tensor) -> torch.Tensor:
+        values = {self.graph.input: images_nchw}
+        for step in self.graph.steps:
+            if isinstance(step, Rounding):
+                values[step.result] = self._rounded(values[step.source], step)
+            else:
+                inputs = [self._value(name, values) for name in step.inputs if name]
+                if len(step.inputs) > 2 and step.inputs[2] in self.graph.biases:
+                    inputs[2] = self._rounded_bias(step)
+                values[step.output] = OPERATORS[step.kind](inputs, step.attributes)
+        return values[self.graph.output]
+
+    def _rounded(self, values: torch.Tensor, step: Rounding) -> torch.Tensor:
+        # The factor keeps the steps of scales and of weights in proportion, whatever the size of the tensor
+        # ("Learned step size quantization", section 2.2).
+        factor = 1 / math.sqrt(values[0].numel() * step.high)
+        scale = scaled_gradient(self.scales[_key(step.scale)], factor)
+        return fake_quantize(values, scale, step.zero_point, step.low, step.high)
+
+    def _value(self, name: str, values: dict[str, torch.Tensor]) -> torch.Tensor:
+        if name in values:
+            return values[name]
+        if name in self.graph.weights:
+            return self.quantized_weight(name)
+        return self.biases[_key(name)] if name in self.graph.biases else self.get_buffer(_key(name))
+
+    def _rounded_bias(self, step: Operation) -> torch.Tensor:
+        """The bias of a layer in whole steps of input scale x weight scale, as the files hold it."""
+        source, weight, bias = step.inputs[:3]
+        input_scale = self.scales[_key(self.graph.scale_of[source])].detach()
+        scale = input_scale * self.weight_scales[_key(weight)].detach()
+        return round_through(self.biases[_key(bias)] / scale) * scale
+
+    def quantized_weight(self, name: str) -> torch.Tensor:
+        """The weights `name` in whole steps of their scales."""
+        constant, weight = self.graph.weights[name], self.weights[_key(name)]
+        factor = 1 / math.sqrt(weight.numel() / len(constant.scales) * self.largest)
+        scale = scaled_gradient(self.weight_scales[_key(name)], factor)
+        shape = [-1 if constant.axis == k else 1 for k in range(weight.ndim)]
+        return fake_quantize(weight, scale.reshape(shape), 0, -self.largest, self.largest)
+
+
+def _key(name: str) -> str:
+    """torch wants no dots in the names of parameters, and none that a module has already."""
+    return "_" + name.replace(".", "-dot-")

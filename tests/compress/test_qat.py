@@ -1,0 +1,211 @@
+"""Quantization-aware training: what is trained is the QDQ graph, and both formats carry what it learned."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from edgecnn.compress.qat import QatNetwork, read_graph, trained_model
+from edgecnn.compress.qat.rounding import fake_quantize
+from edgecnn.compress.quantize import quantize
+from edgecnn.data import Dataset
+from edgecnn.errors import QuantizationError
+from edgecnn.export.onnx import export_onnx
+from edgecnn.export.tflite import convert
+from edgecnn.models import MODELS, build_model
+from edgecnn.ondevice.manifest import Preprocessing
+from edgecnn.recipe import QuantizeSpec
+from edgecnn.training.loop import Pictures, Settings, evaluate, train
+
+PREPROCESSING = Preprocessing(28, 28, 1, (0.1,), (0.3,))
+LENET = {"conv1": 4, "conv2": 5, "fc1": 12, "fc2": 8}
+SQUEEZED = dict(zip(MODELS["squeezenet1_1"].widths, [8] + [4, 6, 6] * 8, strict=True))
+
+
+def bars(n: int, seed: int) -> Pictures:
+    """Three classes of noisy bars, at the left, in the middle, at the right."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 3, n)
+    images = random.integers(0, 90, (n, 28, 28, 1)).astype(np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[4:24, 4 + 8 * label : 8 + 8 * label] = 220
+    return Pictures(Dataset(images, labels, ("l", "m", "r"), "train"), PREPROCESSING, torch.device("cpu"))
+
+
+TRAINING, VALIDATION = bars(256, 0), bars(256, 1)
+SETTINGS = Settings(2, 32, "adamw", 3e-3, "one_cycle", 0.0, 0.0, (), 0)
+
+
+def qdq_model(
+    name: str = "lenet5", widths: dict[str, int] | None = None, trained: bool = True
+) -> onnx.ModelProto:
+    torch.set_num_threads(1)
+    options = {"stem": "small"} if name.startswith("squeeze") else {}
+    model = build_model(name, in_channels=1, n_classes=3, widths=widths or LENET, seed=3, options=options)
+    if trained:
+        train(model, TRAINING, VALIDATION, SETTINGS)
+    calibration = TRAINING.normalized(TRAINING.images[:64]).numpy()
+    return quantize(export_onnx(model, (1, 28, 28)), calibration, QuantizeSpec(engine="onnxruntime")).model
+
+
+@pytest.fixture(scope="module")
+def lenet() -> onnx.ModelProto:
+    return qdq_model()
+
+
+def by_onnxruntime(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, {session.get_inputs()[0].name: images})[0]
+
+
+def simulated(network: QatNetwork, images: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        return network.eval()(torch.from_numpy(images)).numpy()
+
+
+IMAGES = VALIDATION.normalized(VALIDATION.images).numpy()
+
+
+def steps_apart(model: onnx.ModelProto, network: QatNetwork) -> np.ndarray:
+    """How far the simulation is from onnxruntime on IMAGES, in steps of the output's scale."""
+    last = next(step for step in reversed(network.graph.steps) if hasattr(step, "scale"))
+    scale = float(network.scales["_" + last.scale].detach())
+    return np.abs(by_onnxruntime(model, IMAGES) - simulated(network, IMAGES)) / scale
+
+
+@pytest.mark.parametrize(("name", "widths"), [("lenet5", LENET), ("squeezenet1_1", SQUEEZED)])
+def test_the_network_in_torch_is_the_one_in_the_file(name: str, widths: dict[str, int]) -> None:
+    model = qdq_model(name, widths, trained=False)
+    apart = steps_apart(model, QatNetwork(read_graph(model)))
+    # A tie that falls the other way in a deep network moves what is behind it.
+    assert (apart < 1.01).mean() > (0.97 if name == "squeezenet1_1" else 0.9999)
+    assert (apart < 0.01).mean() > 0.9
+
+
+def test_what_was_not_trained_is_written_back_as_it_was(lenet: onnx.ModelProto) -> None:
+    written = trained_model(lenet, QatNetwork(read_graph(lenet)))
+    onnx.checker.check_model(written, full_check=True)
+    np.testing.assert_array_equal(by_onnxruntime(written, IMAGES), by_onnxruntime(lenet, IMAGES))
+    assert [node.op_type for node in written.graph.node] == [node.op_type for node in lenet.graph.node]
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_what_was_trained_is_what_the_file_holds(lenet: onnx.ModelProto, bits: int) -> None:
+    network = QatNetwork(read_graph(lenet), weight_bits=bits)
+    before = {name: one.detach().clone() for name, one in network.named_parameters()}
+    history = train(network, TRAINING, VALIDATION, SETTINGS)
+    moved = [name for name, one in network.named_parameters() if not torch.equal(one, before[name])]
+    assert len(moved) == len(before), "weights, biases and scales are all trained"
+    written = trained_model(lenet, network)
+    onnx.checker.check_model(written, full_check=True)
+    apart = steps_apart(written, network)
+    assert apart.max() < 1.01
+    assert (apart < 0.01).mean() > 0.95
+    n_right = (by_onnxruntime(written, IMAGES).argmax(1) == VALIDATION.labels.numpy()).mean()
+    assert n_right == pytest.approx(history[-1].validation_accuracy, abs=0.01)
+
+
+def test_training_makes_up_for_four_bits(lenet: onnx.ModelProto) -> None:
+    """On a network whose weights were spoilt, so that there is something to make up for."""
+    graph = read_graph(lenet)
+    network = QatNetwork(graph, weight_bits=4)
+    with torch.no_grad():
+        for weight in network.weights.values():
+            weight.add_(
+                torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)) * weight.std() / 2
+            )
+    spoilt = evaluate(network, VALIDATION)
+    train(network, TRAINING, VALIDATION, replace(SETTINGS, epochs=4))
+    assert spoilt < 0.9 < 0.95 < evaluate(network, VALIDATION)
+
+
+def test_four_bit_weights_go_into_the_tflite_file_with_their_scales(
+    lenet: onnx.ModelProto, tmp_path: pytest.TempPathFactory
+) -> None:
+    network = QatNetwork(read_graph(lenet), weight_bits=4)
+    train(network, TRAINING, VALIDATION, SETTINGS)
+    written = trained_model(lenet, network)
+    constants = {one.name: numpy_helper.to_array(one) for one in written.graph.initializer}
+    weights = [array for array in constants.values() if array.dtype == np.int8 and array.ndim > 1]
+    assert len(weights) == 5 and all(np.abs(array.astype(int)).max() <= 7 for array in weights)
+    path = tmp_path / "q.onnx"  # type: ignore[operator]
+    onnx.save(written, path)
+    eight, four = convert(path).data, convert(path, weights="int4").data
+    assert len(four) < len(eight) - 0.45 * sum(array.size for array in weights)
+    from edgecnn.inspection import inspect
+
+    (tmp_path / "q.tflite").write_bytes(four)  # type: ignore[operator]
+    layers = [layer for layer in inspect(tmp_path / "q.tflite").layers if layer.n_params]  # type: ignore[operator]
+    assert [(layer.weights.dtype, layer.weights.granularity) for layer in layers] == [
+        ("int4", "per-channel")
+    ] * 2 + [("int4", "per-tensor")] * 3
+    scales = {float(s) for array in constants.values() if array.dtype == np.float32 for s in array.ravel()}
+    stored = np.frombuffer(four, np.uint8).tobytes()
+    of_weights = [
+        network.weight_scales[key].detach().numpy().astype(np.float32) for key in network.weight_scales
+    ]
+    for scale in of_weights:
+        assert set(map(float, scale.ravel())) <= scales
+        assert scale.tobytes() in stored, "the trained scales stand in the file, bit for bit"
+
+
+def test_the_gradient_of_a_scale_is_that_of_the_paper() -> None:
+    """Esser et al., equation 3: -v/s + round(v/s) inside, the limit outside."""
+    values = torch.tensor([-3.0, -0.4, 0.26, 0.74, 9.0])
+    scale = torch.tensor(0.5, requires_grad=True)
+    for k, expected in enumerate([-4.0, 0.8 - 1, round(0.52) - 0.52, 1 - 1.48, 3.0]):
+        scale.grad = None
+        fake_quantize(values[k], scale, 0, -4, 3).backward()
+        assert scale.grad is not None and float(scale.grad) == pytest.approx(expected, abs=1e-6)
+
+
+def test_values_within_the_range_pass_their_gradient_and_others_none() -> None:
+    values = torch.tensor([-9.0, -0.4, 0.3, 9.0], requires_grad=True)
+    fake_quantize(values, torch.tensor(0.5), 1, -4, 3).sum().backward()
+    assert values.grad is not None and values.grad.tolist() == [0, 1, 1, 0]
+
+
+def test_an_operator_that_is_not_known_is_named() -> None:
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3]) for name in "xy")
+    node = helper.make_node("Softsign", ["x"], ["y"])
+    model = helper.make_model(helper.make_graph([node], "g", [x], [y]))
+    with pytest.raises(QuantizationError, match="does not know the operators Softsign") as fault:
+        QatNetwork(read_graph(model))
+    assert "leave the qat step out" in str(fault.value)
+
+
+def test_a_layer_that_shared_a_constant_gets_its_own() -> None:
+    """Two equal layers, whose constants are one in the file, learn different weights."""
+    weight = numpy_helper.from_array(np.array([[2, 0], [0, 3]], np.int8), "w")
+    scale, zero = (
+        numpy_helper.from_array(np.array(0.5, np.float32), "s"),
+        numpy_helper.from_array(np.array(0, np.int8), "z"),
+    )
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "s", "z"], ["wa"]),
+        helper.make_node("DequantizeLinear", ["w", "s", "z"], ["wb"]),
+        helper.make_node("MatMul", ["x", "wa"], ["h"]),
+        helper.make_node("MatMul", ["h", "wb"], ["y"]),
+    ]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in "xy")
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", [x], [y], [weight, scale, zero]),
+        opset_imports=[helper.make_opsetid("", 13)],
+        ir_version=8,
+    )
+    network = QatNetwork(read_graph(model))
+    with torch.no_grad():
+        network.weights["_wb"].mul_(2)
+    images = np.eye(2, dtype=np.float32)
+    np.testing.assert_allclose(by_onnxruntime(trained_model(model, network), images), [[2, 0], [0, 4.5]])
