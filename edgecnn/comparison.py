@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgecnn.export.tflite import Conversion
 from edgecnn.ondevice.manifest import TensorSpec
 from edgecnn.ondevice.preprocess import quantize
-from edgecnn.targets.host import HostTarget
+from edgecnn.targets.target import Target
 
 # Beyond this share of the largest output, two float files are not the same network: float32 sums in
 # another order differ by about a millionth.
@@ -62,7 +62,7 @@ def compare(
     onnx_path: Path,
     tflite_path: Path,
     conversion: Conversion,
-    target: HostTarget,
+    target: Target,
     *,
     n_inputs: int,
     runtime: str = "litert",

@@ -10,15 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-ARENA_BYTES = 8_000_000
+ARENA_BYTES = 32_000_000
+REFERENCE = "-reference"
 
 
 def outputs_of(runtime: str, file: Path, inputs: np.ndarray) -> np.ndarray:
-    """Inputs and outputs [n, ...] in the file's own types and layout."""
+    """Inputs and outputs [n, ...] in the file's own types and layout. `litert-reference`: its plain kernels."""
     if runtime != "tflm":
         from edgecnn.ondevice.runtimes import load_model
 
-        return load_model(runtime, file).run_each(inputs)  # type: ignore[attr-defined]
+        model = load_model(runtime.removesuffix(REFERENCE), file, optimize=not runtime.endswith(REFERENCE))
+        return model.run_each(inputs)  # type: ignore[attr-defined]
     from tflite_micro import runtime as micro
 
     interpreter = micro.Interpreter.from_file(str(file), arena_size=ARENA_BYTES)

@@ -259,6 +259,30 @@ def _depth_to_space(known: Known, node: Node) -> list[Shape]:
     return [(batch, channels // block**2, height * block, width * block)]
 
 
+def _space_to_depth(known: Known, node: Node) -> list[Shape]:
+    batch, channels, height, width = known_sizes(known.shape(node, 0))
+    block = node.number("blocksize", 1)
+    return [(batch, channels * block**2, height // block, width // block)]
+
+
+def _tile(known: Known, node: Node) -> list[Shape]:
+    shape, repeats = known_sizes(known.shape(node, 0)), known.ints(node, 1) or []
+    return [tuple(size * n for size, n in zip(shape, repeats, strict=True))]
+
+
+def _expand(known: Known, node: Node) -> list[Shape]:
+    shape, wanted = known.shape(node, 0), tuple(known.ints(node, 1) or ())
+    rank = max(len(shape), len(wanted))
+    padded = [(1,) * (rank - len(one)) + one for one in (shape, wanted)]
+    return [tuple(_common(axis) for axis in zip(*padded, strict=True))]
+
+
+def _arg_extreme(known: Known, node: Node) -> list[Shape]:
+    shape = known.shape(node, 0)
+    axis = range(len(shape))[node.number("axis", 0)]
+    return [(*shape[:axis], *([1] if node.number("keepdims", 1) else []), *shape[axis + 1 :])]
+
+
 def _constant_of_shape(known: Known, node: Node) -> list[Shape]:
     return [tuple(known.ints(node, 0) or ())]
 
@@ -271,7 +295,7 @@ _ELEMENTWISE = """
     Relu LeakyRelu PRelu Elu Selu Celu Gelu Mish Sigmoid HardSigmoid HardSwish Tanh Softplus Softsign Erf Exp
     Log Sqrt Reciprocal Neg Abs Floor Ceil Round Sign Clip Softmax LogSoftmax BatchNormalization LRN Dropout
     Identity InstanceNormalization LayerNormalization GroupNormalization LpNormalization Cast QuantizeLinear
-    DequantizeLinear ThresholdedRelu Not
+    DequantizeLinear ThresholdedRelu Not Sin Cos
 """
 _BROADCASTING = """
     Add Sub Mul Div Pow Min Max Sum Mean Where Equal Less Greater LessOrEqual GreaterOrEqual And Or
@@ -303,6 +327,11 @@ _RULES: dict[str, Callable[[Known, Node], list[Shape]]] = {
     "Pad": _pad,
     "Gather": _gather,
     "DepthToSpace": _depth_to_space,
+    "SpaceToDepth": _space_to_depth,
+    "Tile": _tile,
+    "Expand": _expand,
+    "ArgMax": _arg_extreme,
+    "ArgMin": _arg_extreme,
     "Shape": _shape_of,
     "ConstantOfShape": _constant_of_shape,
 }

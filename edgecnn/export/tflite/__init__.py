@@ -6,6 +6,8 @@ Three rooms: `reader`, `graph`, `passes` and `quantization` know ONNX; `lowering
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from edgecnn.export.tflite.model import Model, Tensor
 
 __all__ = ["Conversion", "convert"]
+
+INTERFACES = ("int8", "uint8", "float32")
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,8 @@ def convert(
     - `io` is the type of quantized inputs and outputs: "int8", "uint8", or "float32" (converted inside).
     - `weights` stores weights in fewer bits: "as-is", "float16", "int8" (both for float models) or "int4"
       (for integer ones); see `weights.shrink_weights`.
-    - `runtime` checks the file against what "litert", "tflite-runtime==2.14" or "tflm" knows.
+    - `runtime` writes what "litert", "tflite-runtime==2.14" or "tflm" knows, and refuses what has no equivalent
+      there.
     - `keep_nchw_input` leaves image inputs NCHW, at the cost of a TRANSPOSE; otherwise they are NHWC.
     - `signature` adds the signature `serving_default`, `debug_names` the names of internal tensors.
     - `metadata` adds TFLite Model Metadata: see `metadata.Metadata`.
@@ -69,26 +74,16 @@ def convert(
     Raises ConversionError, which lists every node that has no TFLite equivalent and why; UsageError for a
     file that is no ONNX model, and for an option that is not known.
     """
-    from edgecnn.export.tflite.runtimes import check_runtime
+    from edgecnn.export.tflite.runtimes import check_runtime, require_known
     from edgecnn.export.tflite.weights import shrink_weights
 
-    if io not in ("int8", "uint8", "float32"):
-        raise UsageError(f"io {io!r} is not known", fix="choose one of: int8, uint8, float32")
-    where = str(model) if isinstance(model, str | Path) else None
-    proto = _load(Path(model)) if isinstance(model, str | Path) else model
-    try:
-        tflite, notes = _lowered(proto, batch=batch, io=io, keep_nchw_input=keep_nchw_input)
-    except EdgeCNNError as fault:
-        fault.where = fault.where or where
-        raise
-    except (
-        Exception
-    ) as fault:  # A graph that contradicts itself may fail anywhere, and a user needs no traceback.
-        raise ConversionError(
-            f"the graph cannot be understood ({type(fault).__name__}: {fault})",
-            where=where,
-            fix="check it with onnx.checker.check_model; if it passes, this is a bug of the converter",
-        ) from fault
+    if io not in INTERFACES:
+        raise UsageError(f"io {io!r} is not known", fix=f"choose one of: {', '.join(INTERFACES)}")
+    if runtime is not None:
+        require_known(runtime)
+    path, proto = (Path(model), _load(Path(model))) if isinstance(model, str | Path) else (None, model)
+    with _no_traceback(path):
+        tflite, notes = _lowered(proto, batch=batch, io=io, keep_nchw_input=keep_nchw_input, runtime=runtime)
     shrink_weights(tflite, weights)
     if runtime is not None:
         check_runtime(tflite, runtime)
@@ -96,20 +91,41 @@ def convert(
     return _conversion(tflite, data, notes)
 
 
-def _lowered(proto: onnx.ModelProto, *, batch: int, io: str, keep_nchw_input: bool) -> tuple[Model, list[str]]:
+@contextmanager
+def _no_traceback(path: Path | None) -> Iterator[None]:
+    """Errors name the file, and are ours: a graph that contradicts itself may fail anywhere."""
+    where = None if path is None else str(path)
+    try:
+        yield
+    except EdgeCNNError as fault:
+        fault.where = fault.where or where
+        raise
+    except Exception as fault:
+        raise ConversionError(
+            f"the graph cannot be understood ({type(fault).__name__}: {fault})",
+            where=where,
+            fix="check it with onnx.checker.check_model; if it passes, this is a bug of the converter",
+        ) from fault
+
+
+def _lowered(
+    proto: onnx.ModelProto, *, batch: int, io: str, keep_nchw_input: bool, runtime: str | None = None
+) -> tuple[Model, list[str]]:
     """(the TFLite model, notes)."""
+    from edgecnn.export.tflite.decompositions import DECOMPOSITIONS, decompose
     from edgecnn.export.tflite.lowering import LOWERINGS, lower, use_uint8_interface
     from edgecnn.export.tflite.passes import drop_kept_axes, simplify
     from edgecnn.export.tflite.quantization import absorb_quantization, quantize_interface
     from edgecnn.export.tflite.reader import KNOWN_OPERATORS, Reader
 
-    graph = Reader(proto, batch, KNOWN_OPERATORS | LOWERINGS.keys()).read()
+    graph = Reader(proto, batch, KNOWN_OPERATORS | LOWERINGS.keys() | DECOMPOSITIONS.keys()).read()
     simplify(graph)
     absorb_quantization(graph)
     drop_kept_axes(graph)
+    decompose(graph, runtime)
     if io != "float32":
         quantize_interface(graph)
-    tflite, notes = lower(graph, keep_nchw_input=keep_nchw_input)
+    tflite, notes = lower(graph, keep_nchw_input=keep_nchw_input, runtime=runtime)
     if io == "uint8":
         use_uint8_interface(tflite)
     return tflite, notes

@@ -39,6 +39,12 @@ class Quantization:
     def along(self, axis: int | None) -> Quantization:
         return Quantization(self.scale, self.zero_point, axis)
 
+    def chosen(self, channels: Any) -> Quantization:
+        """The parameters of some of the channels, in that order: a slice or an array of indices."""
+        if self.scale.size == 1:
+            return self
+        return Quantization(self.scale[channels], self.zero_point[channels], self.axis)
+
     def broadcast(self, values: np.ndarray, rank: int) -> np.ndarray:
         """`values` (one a channel) shaped to multiply a tensor of that rank."""
         if self.axis is None:

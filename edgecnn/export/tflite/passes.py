@@ -6,8 +6,13 @@ import numpy as np
 
 from edgecnn.export.tflite.batch_norm import fold_batch_norm
 from edgecnn.export.tflite.graph import Graph, Node, Value
+from edgecnn.export.tflite.patterns import clip_limits, name_patterns
 from edgecnn.export.tflite.widening import widen
 
+# Operations that repeat the smaller of their operands.
+BROADCASTING = frozenset(
+    ["Add", "Sub", "Mul", "Div", "Where", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal"]
+)
 # Operations whose TFLite operator applies an activation to its own result.
 TAKES_ACTIVATION = frozenset(["Conv", "Gemm", "Add", "Sub", "Mul", "Div", "MaxPool", "AveragePool"])
 
@@ -15,20 +20,22 @@ TAKES_ACTIVATION = frozenset(["Conv", "Gemm", "Add", "Sub", "Mul", "Div", "MaxPo
 def simplify(graph: Graph) -> None:
     """All rewrites, in the order in which each makes room for the next."""
     remove_identities(graph)
+    bypass_expands(graph)
     matmul_to_gemm(graph)
     fold_batch_norm(graph)
     fuse_pads(graph)
-    fuse_hard_swish(graph)
+    name_patterns(graph)
     fuse_activations(graph)
     widen(graph)
     graph.remove_dead()
 
 
 def remove_identities(graph: Graph) -> None:
-    """Identity, Dropout at inference, a cast to the type it has."""
+    """Identity, Dropout at inference, a cast to the type it has, an expansion to the shape it has."""
     for node in list(graph.nodes):
         is_cast = node.op == "Cast" and node.data_input().dtype == node.output.dtype
-        if node.op in ("Identity", "Dropout") or is_cast:
+        is_whole = node.op in ("Expand", "Tile") and node.data_input().shape == node.output.shape
+        if node.op in ("Identity", "Dropout") or is_cast or is_whole:
             graph.replace(node.output, node.data_input())
             graph.nodes.remove(node)
 
@@ -82,13 +89,22 @@ def fusable_activation(node: Node) -> str | None:
     return None
 
 
-def clip_limits(node: Node) -> tuple[float, float]:
-    """(min, max) of a Clip with constant limits, infinite where there is none."""
-    return _limit(node.input(1), -np.inf), _limit(node.input(2), np.inf)
+def bypass_expands(graph: Graph) -> None:
+    """Arithmetic repeats the smaller operand by itself: an Expand before it is left out."""
+    for node in list(graph.nodes):
+        readers = graph.consumers()[node.output] if node.op == "Expand" else []
+        if not readers or node.output in graph.outputs:
+            continue
+        if all(_broadcasts_without(reader, node) for reader in readers):
+            graph.replace(node.output, node.data_input())
+            graph.nodes.remove(node)
 
 
-def _limit(value: Value | None, default: float) -> float:
-    return default if value is None or not value.is_constant else float(value.numbers().reshape(-1)[0])
+def _broadcasts_without(reader: Node, expand: Node) -> bool:
+    """Whether the reader gives the same shape if what was expanded is not."""
+    shapes = [value.shape for value in reader.inputs if value is not None and value is not expand.output]
+    wanted = reader.output.shape
+    return reader.op in BROADCASTING and np.broadcast_shapes(expand.data_input().shape, *shapes) == wanted
 
 
 def fuse_pads(graph: Graph) -> None:
@@ -114,60 +130,6 @@ def spatial_pads(node: Node) -> list[int] | None:
     if (fill is not None and np.any(fill)) or np.any(pads < 0) or np.any(pads[[0, 1, 4, 5]]):
         return None
     return [int(pads[i]) for i in (2, 3, 6, 7)]
-
-
-def fuse_hard_swish(graph: Graph) -> None:
-    """x * HardSigmoid(x) with slope 1/6, and x * clip(x + 3, 0, 6) / 6 in either order, are HardSwish."""
-    for node in list(graph.nodes):
-        producers = graph.producers()
-        source = _hard_swish_source(node, producers)
-        if source is not None:
-            node.op, node.inputs, node.attributes = "HardSwish", [source], {}
-    graph.remove_dead()
-
-
-def _hard_swish_source(node: Node, producers: dict[Value, Node]) -> Value | None:
-    if node.op == "Mul":
-        for x, gate in (node.inputs, node.inputs[::-1]):
-            if x is not None and gate is not None and _is_hard_sigmoid_of(producers.get(gate), x, producers):
-                return x
-    divided = _sixth_of(node)
-    product = producers.get(divided) if divided is not None else None
-    if product is not None and product.op == "Mul":
-        for x, gate in (product.inputs, product.inputs[::-1]):
-            if x is not None and gate is not None and _is_relu6_of_shifted(producers.get(gate), x, producers):
-                return x
-    return None
-
-
-def _is_hard_sigmoid_of(gate: Node | None, x: Value, producers: dict[Value, Node]) -> bool:
-    if gate is None:
-        return False
-    if gate.op == "HardSigmoid":
-        alpha, beta = gate.attributes.get("alpha", 0.2), gate.attributes.get("beta", 0.5)
-        return gate.inputs[0] is x and abs(alpha - 1 / 6) < 1e-5 and abs(beta - 0.5) < 1e-6
-    divided = _sixth_of(gate)
-    return divided is not None and _is_relu6_of_shifted(producers.get(divided), x, producers)
-
-
-def _sixth_of(node: Node) -> Value | None:
-    """What the node takes a sixth of."""
-    if node.op not in ("Mul", "Div") or len(node.inputs) != 2:
-        return None
-    factor = node.constant(1)
-    wanted = 6.0 if node.op == "Div" else 1 / 6
-    is_sixth = factor is not None and factor.size == 1 and abs(float(factor.reshape(-1)[0]) - wanted) < 1e-6
-    return node.inputs[0] if is_sixth else None
-
-
-def _is_relu6_of_shifted(node: Node | None, x: Value, producers: dict[Value, Node]) -> bool:
-    if node is None or node.op != "Clip" or clip_limits(node) != (0.0, 6.0):
-        return False
-    add = producers.get(node.data_input())
-    if add is None or add.op != "Add" or x not in add.inputs:
-        return False
-    shift = add.constant(1 - add.inputs.index(x))
-    return shift is not None and shift.size == 1 and float(shift.reshape(-1)[0]) == 3.0
 
 
 def drop_kept_axes(graph: Graph) -> None:

@@ -14,7 +14,10 @@ from edgecnn.export.tflite.model import Quantization
 
 # Operations that select or order elements: they give the same result before and after quantizing.
 MOVEMENTS = frozenset(
-    ["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "MaxPool", "Slice", "Split", "Gather"]
+    [
+        *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "MaxPool", "Slice", "Split", "Gather"),
+        *("Tile", "Expand", "DepthToSpace", "SpaceToDepth"),
+    ]
 )
 # Operations with constant weights, which must be quantized for the operation to be an integer one.
 WEIGHTED = frozenset(["Conv", "ConvTranspose", "Gemm", "MatMul"])
@@ -45,6 +48,7 @@ def absorb_quantization(graph: Graph) -> None:
     _move_quantizers_up(graph)
     _move_dequantizers_down(graph)
     _group(graph)
+    _read_integers(graph)
     _note_islands(graph)
     _remove_round_trips(graph)
     _dequantize_constants(graph)
@@ -191,6 +195,15 @@ def _group(graph: Graph) -> None:
         node.inputs, node.outputs = integers, outputs
     taken = {output for node in graph.nodes if node.op != "QuantizeLinear" for output in node.outputs}
     graph.nodes = [n for n in graph.nodes if n.op != "QuantizeLinear" or n.output not in taken]
+
+
+def _read_integers(graph: Graph) -> None:
+    """The place of the largest integer is that of the largest number: ArgMax reads what was quantized."""
+    producers = graph.producers()
+    for node in graph.nodes:
+        source = producers.get(node.data_input()) if node.op in ("ArgMax", "ArgMin") else None
+        if source is not None and source.op == "DequantizeLinear":
+            node.inputs[0] = source.data_input()
 
 
 def _is_too_coarse(node: Node, source: Value | None, output: Value) -> bool:

@@ -6,25 +6,24 @@ Constants become numpy arrays; those behind a DequantizeLinear stay the integers
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx.inliner
 from onnx import numpy_helper
-from onnx.shape_inference import infer_node_outputs
 
 from edgecnn.errors import ConversionError
 from edgecnn.export.tflite.folding import FOLDERS, NUMPY_TYPES
 from edgecnn.export.tflite.graph import Graph, Node, Value
-from edgecnn.export.tflite.model import Quantization
+from edgecnn.export.tflite.inference import inferred_outputs
+from edgecnn.export.tflite.problems import Unsupported, raise_problems
+from edgecnn.export.tflite.quantized_values import as_int8, quantization_of, quantized_constant, transposed
 
 OLDEST_OPSET = 11
 _STANDARD_DOMAINS = ("", "ai.onnx")
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
-# What shape inference may need to see of a constant: shapes, axes, pads, scales. Never weights.
-_LARGEST_SHAPE_CONSTANT = 64
 # More elements than any constant of a CNN that fits an edge device: a file that asks for more is broken.
 _LARGEST_FOLDED = 1 << 26
 
@@ -35,7 +34,7 @@ _NARROW = (
 
 # Operators that are gone before anything is lowered: folded, or taken by a pass.
 KNOWN_OPERATORS = frozenset(
-    ["BatchNormalization", "Cast", "Constant", "Dropout", "Identity", "Shape", *FOLDERS]
+    ["BatchNormalization", "Constant", "Dropout", "GatherND", "Identity", "Shape", *FOLDERS]
 )
 
 
@@ -121,7 +120,7 @@ class Reader:
             self._cast_integers(proto.output[0], node)
             return
         else:
-            node.outputs = self._infer(proto, node)
+            node.outputs = inferred_outputs(proto, node, self.opset, self.model.ir_version)
         for value in node.outputs:
             self.values[value.name] = value
         self.nodes.append(node)
@@ -137,13 +136,13 @@ class Reader:
             return None
         first = node.data_input()
         if node.op == "QuantizeLinear":
-            quantization, dtype = _quantization(node)
+            quantization, dtype = quantization_of(node)
             return [_constant("", quantization.quantize(first.numbers(), dtype))]
         if node.op == "DequantizeLinear":
-            return [_quantized_constant(node)]
+            return [quantized_constant(node)]
         if node.op == "Transpose" and first.quantization is not None and first.data is not None:
             permutation = node.attributes.get("perm", range(len(first.shape))[::-1])
-            return [_transposed(first, tuple(permutation))]
+            return [transposed(first, tuple(permutation))]
         folder = FOLDERS.get(node.op)
         if folder is None:
             return None
@@ -159,20 +158,20 @@ class Reader:
 
     def _quantized(self, name: str, node: Node) -> Value:
         """An integer activation. uint8 becomes int8: 128 is taken from the integers and the zero point."""
-        quantization, dtype = _quantization(node)
+        quantization, dtype = quantization_of(node)
         if dtype not in ("int8", "uint8") or not quantization.is_per_tensor:
             what = (
                 f"{dtype} activations" if quantization.is_per_tensor else "activations with one scale a channel"
             )
             raise Unsupported(f"{what} have no TFLite equivalent that the runtimes share; use int8 or uint8")
-        return Value(name, node.data_input().shape, "int8", None, _as_int8(quantization, dtype))
+        return Value(name, node.data_input().shape, "int8", None, as_int8(quantization, dtype))
 
     def _dequantized(self, name: str, node: Node) -> Value:
         source = node.data_input()
-        quantization, dtype = _quantization(node)
+        quantization, dtype = quantization_of(node)
         if dtype not in ("int8", "uint8") or not quantization.is_per_tensor:
             raise Unsupported(f"cannot dequantize {dtype} activations")
-        quantization = _as_int8(quantization, dtype)
+        quantization = as_int8(quantization, dtype)
         if source.quantization is None:
             source.quantization, source.dtype = (
                 quantization,
@@ -216,58 +215,6 @@ class Reader:
         if NUMPY_TYPES.get(node.attributes["to"]) not in ("int8", "uint8"):
             raise Unsupported("integers are cast to another type")
         self.values[name] = node.data_input()
-
-    def _infer(self, proto: onnx.NodeProto, node: Node) -> list[Value]:
-        """The outputs, with the shapes that ONNX's own inference gives."""
-        types, data = {}, {}
-        for name, value in zip(proto.input, node.inputs, strict=True):
-            if value is None:
-                continue
-            dtype = np.dtype("float32" if value.quantization else value.dtype)
-            types[name] = onnx.helper.make_tensor_type_proto(
-                onnx.helper.np_dtype_to_tensor_dtype(dtype), value.shape
-            )
-            if value.data is not None and value.data.size <= _LARGEST_SHAPE_CONSTANT:
-                data[name] = numpy_helper.from_array(np.ascontiguousarray(value.numbers()), name)
-        try:
-            schema = onnx.defs.get_schema(node.op, self.opset, "")
-            inferred: Mapping[str, Any] = infer_node_outputs(
-                schema, proto, types, data,
-                opset_imports=[onnx.helper.make_opsetid("", self.opset)], ir_version=self.model.ir_version,
-            )  # fmt: skip
-        except Exception as fault:  # onnx raises its own and pybind's exceptions, of no common class
-            raise Unsupported(f"its shape cannot be inferred ({str(fault).strip()})") from None
-        outputs = [_typed_value(name, inferred.get(name)) for name in proto.output if name]
-        if node.attributes.get("ceil_mode"):
-            _drop_windows_beyond(node, outputs)
-        return outputs
-
-
-def _drop_windows_beyond(node: Node, outputs: list[Value]) -> None:
-    """With `ceil_mode`, a window that would begin in the padding after the image is none.
-
-    So PyTorch and onnxruntime have it; ONNX's own inference counts it before opset 19.
-    """
-    strides = node.attributes.get("strides", [1, 1])
-    pads = node.attributes.get("pads", [0, 0, 0, 0])
-    for value in outputs:
-        shape = list(value.shape)
-        for axis, (stride, before) in enumerate(zip(strides, pads, strict=False)):
-            if (shape[2 + axis] - 1) * stride >= node.data_input().shape[2 + axis] + before:
-                shape[2 + axis] -= 1
-        value.shape = tuple(shape)
-
-
-class Unsupported(Exception):  # noqa: N818  (a reason, gathered into one ConversionError)
-    """Why one node cannot be converted."""
-
-
-def raise_problems(problems: list[str]) -> None:
-    """Raises one ConversionError that lists them all."""
-    if problems:
-        n = len(problems)
-        what = f"{n} node{'s' if n > 1 else ''} cannot be converted to TFLite:\n  " + "\n  ".join(problems)
-        raise ConversionError(what, fix="replace these operations in the model, or keep the ONNX file")
 
 
 def _opset(model: onnx.ModelProto) -> int:
@@ -313,71 +260,3 @@ def _attribute(attribute: onnx.AttributeProto) -> Any:
     if isinstance(value, bytes):
         return value.decode()
     return list(value) if attribute.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS) else value
-
-
-def _typed_value(name: str, type_proto: Any) -> Value:
-    shape: list[int] = []
-    known = type_proto is not None and type_proto.tensor_type.HasField("shape")
-    if known:
-        for dim in type_proto.tensor_type.shape.dim:
-            known = known and dim.HasField("dim_value")
-            shape.append(dim.dim_value)
-    if not known:
-        raise Unsupported(f"the shape of its output {name} depends on data")
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(type_proto.tensor_type.elem_type).name
-    return Value(name, tuple(shape), dtype)
-
-
-def _quantization(node: Node) -> tuple[Quantization, str]:
-    """The parameters of a QuantizeLinear or DequantizeLinear, and the type of its integers."""
-    scale, zero_point_value = node.constant(1), node.input(2)
-    if scale is None:
-        raise Unsupported("its scale is computed, not constant")
-    if node.attributes.get("block_size"):
-        raise Unsupported("blocked quantization has no TFLite equivalent")
-    scale = np.atleast_1d(scale).astype(np.float32).reshape(-1)
-    zero_point = np.zeros(scale.size, np.int64)
-    if zero_point_value is not None and zero_point_value.data is not None:
-        dtype = zero_point_value.dtype
-        zero_point = np.atleast_1d(zero_point_value.data).astype(np.int64).reshape(-1)
-    elif node.op == "DequantizeLinear":
-        dtype = node.data_input().dtype
-    else:
-        dtype = {2: "uint8", 3: "int8"}.get(node.attributes.get("output_dtype", 2), "another type")
-    if np.any(scale <= 0) or not np.all(np.isfinite(scale)):
-        raise Unsupported("a scale is not a positive number")
-    rank = len(node.data_input().shape)
-    axis = node.attributes.get("axis", 1) % rank if scale.size > 1 else None
-    return Quantization(scale, zero_point, axis), dtype
-
-
-def _as_int8(quantization: Quantization, dtype: str) -> Quantization:
-    shift = 128 if dtype == "uint8" else 0
-    return Quantization(quantization.scale, quantization.zero_point - shift, quantization.axis)
-
-
-def _quantized_constant(node: Node) -> Value:
-    """A constant that stays integers: int8 weights (uint8 shifted), int32 biases, int4 one to a byte."""
-    quantization, dtype = _quantization(node)
-    integers = node.data_input().data
-    assert integers is not None
-    dtype = node.data_input().dtype
-    if dtype in ("uint8", "uint4"):
-        shift = 128 if dtype == "uint8" else 8
-        integers = (integers.astype(np.int16) - shift).astype(np.int8)
-        quantization = Quantization(quantization.scale, quantization.zero_point - shift, quantization.axis)
-        dtype = dtype[1:]
-    elif dtype == "int4":
-        integers = integers.astype(np.int8)
-    elif dtype not in ("int8", "int32"):
-        raise Unsupported(f"constants of type {dtype} cannot be dequantized")
-    return Value("", integers.shape, dtype, integers, quantization)
-
-
-def _transposed(value: Value, permutation: tuple[int, ...]) -> Value:
-    assert value.data is not None and value.quantization is not None
-    quantization = value.quantization
-    if quantization.axis is not None:
-        quantization = quantization.along(permutation.index(quantization.axis))
-    data = np.transpose(value.data, permutation)
-    return Value("", data.shape, value.dtype, data, quantization)

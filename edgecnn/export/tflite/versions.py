@@ -125,6 +125,7 @@ _RULES: dict[str, Callable[[Operator], int]] = {
     "QUANTIZE": lambda operator: 3 if _per_channel(operator.outputs[0]) else 1,
     "TRANSPOSE": lambda operator: {5: 4}.get(_rank(operator), 6 if _rank(operator) > 5 else 1),
     "SPLIT": lambda operator: 2 if _dtype(operator.inputs[1]) == "int8" else 1,
+    "BROADCAST_TO": lambda operator: 3 if _dtype(operator.inputs[0]) == "int8" else 2,
     "SLICE": lambda operator: 5 if _rank(operator) > 4 else 1,
     "STRIDED_SLICE": lambda operator: 4 if _rank(operator) > 4 else 1,
     "PAD": lambda operator: 4 if _rank(operator) > 4 else 1,

@@ -80,8 +80,8 @@ def _dynamic_int8(model: Model) -> None:
 def _int4(model: Model) -> None:
     """int8 weights of integer layers become int4; the biases follow, for their scale hangs on the weights'.
 
-    Weights that use no more than 4 bits, as training for them leaves them, keep their integers and scales. Depthwise convolutions keep int8: they hold few weights, suffer most, and not all kernels know them in
-    int4.
+    Weights that use no more than 4 bits, as training for them leaves them, keep their integers and scales.
+    Depthwise convolutions keep int8: they hold few weights, suffer most, and not all kernels know them in int4.
     """
     for operator in _weighted(model):
         if operator.code == "DEPTHWISE_CONV_2D":

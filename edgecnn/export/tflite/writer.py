@@ -8,6 +8,7 @@ equal the defaults, and small vectors fill the gaps that 16-byte alignment leave
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -34,45 +35,58 @@ def write(
     """The .tflite file of the model. With `debug_names`, internal tensors keep their ONNX names; `attachments`
     are buffers with a name, for whoever knows to look for them (the format calls them metadata).
     """
-    tensors = model.tensors()
-    index = {id(tensor): i for i, tensor in enumerate(tensors)}
-    constants: dict[bytes, int] = {}
-    for tensor in tensors:
-        if tensor.data is not None and tensor.data.size:
-            constants.setdefault(_constant_bytes(tensor), len(constants) + 1)
-    attached = attachments or {}
-    for content in attached.values():
-        constants.setdefault(content, len(constants) + 1)
-    out = FlatWriter(sum(map(len, constants)) + 4096)
-    buffers = _write_buffers(out, list(constants), _small_vectors(tensors, model, index))
-    codes = {operator: (operator.code, lowest_version(operator)) for operator in model.operators}
-    code_index = {code: i for i, code in enumerate(dict.fromkeys(codes.values()))}
-    subgraph = _write_subgraph(
-        out,
-        model,
-        [_write_tensor(out, t, constants, keep_name=debug_names or _is_public(t, model)) for t in tensors],
-        [_write_operator(out, operator, code_index[code], index) for operator, code in codes.items()],
-        index,
-    )
-    entries = [
-        out.table(2, (0, "offset", out.string(name), 0), (1, "uint32", constants[content], 0))
-        for name, content in attached.items()
-    ]
+    plan = _plan(model, attachments or {})
+    out = FlatWriter(sum(map(len, plan.constants)) + 4096)
+    # Offsets point forward, so what is pointed at is written first: constants, then tables, the root at last.
+    buffers = _write_buffers(out, list(plan.constants), _small_vectors(plan))
+    subgraph = _write_subgraph(out, plan, debug_names=debug_names)
+    entries = _write_attachments(out, plan, attachments or {})
+    codes = out.offsets([_write_code(out, *code) for code in plan.code_index])
     root = out.table(
         10,
         (0, "uint32", SCHEMA_VERSION, 0),
-        (1, "offset", out.offsets([_write_code(out, *code) for code in code_index]), 0),
+        (1, "offset", codes, 0),
         (2, "offset", out.offsets([subgraph]), 0),
         (4, "offset", buffers, 0),
-        (6, "offset", out.offsets(entries) if entries else 0, 0),
-        (7, "offset", _write_signature(out, model, index) if signature else 0, 0),
+        (6, "offset", entries, 0),
+        (7, "offset", _write_signature(out, plan) if signature else 0, 0),
     )
     return out.finish(root, FILE_IDENTIFIER)
 
 
-def _write_subgraph(
-    out: FlatWriter, model: Model, tensors: list[int], operators: list[int], index: dict[int, int]
-) -> int:
+@dataclass(frozen=True)
+class _Plan:
+    """What is written, and under which number: tensors by identity, constants by their bytes (buffer 0 is the
+    empty one), operator codes by name and version.
+    """
+
+    model: Model
+    tensors: list[Tensor]
+    index: dict[int, int]
+    constants: dict[bytes, int]
+    code_index: dict[tuple[str, int], int]
+
+
+def _plan(model: Model, attachments: Mapping[str, bytes]) -> _Plan:
+    tensors = model.tensors()
+    contents = [_constant_bytes(tensor) for tensor in tensors if tensor.data is not None and tensor.data.size]
+    constants = {content: i + 1 for i, content in enumerate(dict.fromkeys([*contents, *attachments.values()]))}
+    codes = dict.fromkeys(_code_of(operator) for operator in model.operators)
+    index = {id(tensor): i for i, tensor in enumerate(tensors)}
+    return _Plan(model, tensors, index, constants, {code: i for i, code in enumerate(codes)})
+
+
+def _code_of(operator: Operator) -> tuple[str, int]:
+    return operator.code, lowest_version(operator)
+
+
+def _write_subgraph(out: FlatWriter, plan: _Plan, *, debug_names: bool) -> int:
+    model, index = plan.model, plan.index
+    tensors = [
+        _write_tensor(out, tensor, plan.constants, keep_name=debug_names or _is_public(tensor, model))
+        for tensor in plan.tensors
+    ]
+    operators = [_write_operator(out, operator, plan) for operator in model.operators]
     return out.table(
         6,
         (0, "offset", out.offsets(tensors), 0),
@@ -82,11 +96,19 @@ def _write_subgraph(
     )
 
 
+def _write_attachments(out: FlatWriter, plan: _Plan, attachments: Mapping[str, bytes]) -> int:
+    entries = [
+        out.table(2, (0, "offset", out.string(name), 0), (1, "uint32", plan.constants[content], 0))
+        for name, content in attachments.items()
+    ]
+    return out.offsets(entries) if entries else 0
+
+
 def _is_public(tensor: Tensor, model: Model) -> bool:
     return any(tensor is public.memory for public in (*model.inputs, *model.outputs))
 
 
-def _write_signature(out: FlatWriter, model: Model, index: dict[int, int]) -> int:
+def _write_signature(out: FlatWriter, plan: _Plan) -> int:
     """The one signature, by which some callers name inputs and outputs."""
 
     def named(tensors: list[Tensor]) -> int:
@@ -94,15 +116,15 @@ def _write_signature(out: FlatWriter, model: Model, index: dict[int, int]) -> in
             out.table(
                 2,
                 (0, "offset", out.string(tensor.memory.name or ""), 0),
-                (1, "uint32", index[id(tensor.memory)], 0),
+                (1, "uint32", plan.index[id(tensor.memory)], 0),
             )
             for tensor in tensors
         ]
         return out.offsets(maps)
 
     fields: list[FieldValue] = [
-        (0, "offset", named(model.inputs), 0),
-        (1, "offset", named(model.outputs), 0),
+        (0, "offset", named(plan.model.inputs), 0),
+        (1, "offset", named(plan.model.outputs), 0),
         (2, "offset", out.string("serving_default"), 0),
     ]
     return out.offsets([out.table(5, *fields)])
@@ -130,12 +152,12 @@ def _write_buffers(out: FlatWriter, constants: list[bytes], small: list[np.ndarr
     return out.offsets([out.table(3), *tables])
 
 
-def _small_vectors(tensors: list[Tensor], model: Model, index: dict[int, int]) -> list[np.ndarray]:
+def _small_vectors(plan: _Plan) -> list[np.ndarray]:
     """The distinct 4-byte vectors of the file besides constants: shapes, scales, operators' indices."""
-    vectors = [np.asarray(tensor.shape, np.int32) for tensor in tensors]
-    vectors += [tensor.quantization.scale for tensor in tensors if tensor.quantization is not None]
-    for operator in model.operators:
-        vectors += [_indices(operator.inputs, index), _indices(operator.outputs, index)]
+    vectors = [np.asarray(tensor.shape, np.int32) for tensor in plan.tensors]
+    vectors += [tensor.quantization.scale for tensor in plan.tensors if tensor.quantization is not None]
+    for operator in plan.model.operators:
+        vectors += [_indices(operator.inputs, plan.index), _indices(operator.outputs, plan.index)]
     return list({(vector.dtype.str, vector.tobytes()): vector for vector in vectors if vector.size}.values())
 
 
@@ -183,13 +205,13 @@ def _write_code(out: FlatWriter, code: str, version: int) -> int:
     return out.table(4, (0, "int8", min(number, 127), 0), (2, "int32", version, 1), (3, "int32", number, 0))
 
 
-def _write_operator(out: FlatWriter, operator: Operator, code_index: int, index: dict[int, int]) -> int:
+def _write_operator(out: FlatWriter, operator: Operator, plan: _Plan) -> int:
     table_number, options = _write_options(out, operator)
     return out.table(
         14,
-        (0, "uint32", code_index, 0),
-        (1, "offset", out.numbers(_indices(operator.inputs, index)), 0),
-        (2, "offset", out.numbers(_indices(operator.outputs, index)), 0),
+        (0, "uint32", plan.code_index[_code_of(operator)], 0),
+        (1, "offset", out.numbers(_indices(operator.inputs, plan.index)), 0),
+        (2, "offset", out.numbers(_indices(operator.outputs, plan.index)), 0),
         (3, "uint8", table_number, 0),
         (4, "offset", options, 0),
     )

@@ -240,6 +240,20 @@ def resize_bilinear(options: Options, arrays: Arrays) -> np.ndarray:
     return x
 
 
+def depth_to_space(options: Options, arrays: Arrays) -> np.ndarray:
+    block = options.blockSize
+    n, height, width, channels = arrays[0].shape
+    blocks = arrays[0].reshape(n, height, width, block, block, channels // block**2)
+    return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(n, height * block, width * block, -1)
+
+
+def space_to_depth(options: Options, arrays: Arrays) -> np.ndarray:
+    block = options.blockSize
+    n, height, width, channels = arrays[0].shape
+    blocks = arrays[0].reshape(n, height // block, block, width // block, block, channels)
+    return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(n, height // block, width // block, -1)
+
+
 def leaky_relu(options: Options, arrays: Arrays) -> np.ndarray:
     return np.where(arrays[0] > 0, arrays[0], arrays[0] * option(options, "alpha", 0.0))
 
@@ -254,13 +268,17 @@ NEEDS_SHAPE = frozenset(["RESHAPE"])
 EXACT: dict[str, Exact] = {
     "ADD": binary(np.add),
     "AVERAGE_POOL_2D": average_pool,
+    "BATCH_MATMUL": lambda _, a: a[0] @ a[1],
+    "BROADCAST_TO": lambda _, a: np.broadcast_to(a[0], a[1]),
     "CONCATENATION": lambda options, a: np.concatenate(a, option(options, "axis")),
     "CONV_2D": conv,
     "DEPTHWISE_CONV_2D": depthwise,
+    "DEPTH_TO_SPACE": depth_to_space,
     "DEQUANTIZE": same,
     "DIV": binary(np.divide),
     "EXP": lambda _, a: np.exp(a[0]),
     "FULLY_CONNECTED": fully_connected,
+    "GATHER": lambda options, a: np.take(a[0], a[1], option(options, "axis")),
     "HARD_SWISH": lambda _, a: a[0] * np.clip(a[0] + 3, 0, 6) / 6,
     "LEAKY_RELU": leaky_relu,
     "LOGISTIC": lambda _, a: 1 / (1 + np.exp(-a[0])),
@@ -284,6 +302,7 @@ EXACT: dict[str, Exact] = {
     "RESIZE_NEAREST_NEIGHBOR": resize_nearest,
     "SLICE": sliced,
     "SOFTMAX": softmax,
+    "SPACE_TO_DEPTH": space_to_depth,
     "SPLIT": split,
     "SPLIT_V": lambda _, a: split_at(a[2], a[0], [int(n) for n in a[1]]),
     "STRIDED_SLICE": strided_slice,

@@ -100,6 +100,11 @@ def lenet5(*, dense: str = "gemm", batch: int | str = "batch") -> onnx.ModelProt
 _SAME_SCALE = ("MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice")
 _WEIGHTED = ("Conv", "Gemm", "MatMul", "ConvTranspose")
 _OPERANDS = ("Add", "Sub", "Mul", "Div", "PRelu", "Concat", "Max", "Min")
+# Operations whose results are truth values or places, which no quantizer quantizes.
+_NO_NUMBERS = (
+    *("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "And", "Or", "Not"),
+    *("ArgMax", "ArgMin"),
+)
 _FIXED_RANGES = {"Softmax": (0.0, 255 / 256), "Sigmoid": (0.0, 255 / 256), "Tanh": (-1.0, 127 / 128)}
 
 
@@ -180,7 +185,7 @@ class QdqWriter:
         for i, name in enumerate(node.output):
             copy.output[i] = f"{name}_raw" if name in outputs else name
         self.nodes.append(copy)
-        if node.op_type in self.skip or (before_relu and node.op_type not in _SAME_SCALE):
+        if node.op_type in (*self.skip, *_NO_NUMBERS) or (before_relu and node.op_type not in _SAME_SCALE):
             return
         for name in node.output:
             same = self.unify and node.op_type in _SAME_SCALE and self.scales.get(node.input[0])
@@ -224,6 +229,8 @@ class QdqWriter:
         key = f"{name}_{node.output[0]}_{index}"
         if is_bias:
             scale = np.float32(self.scales[node.input[0]][0]) * self.weight_scales[node.output[0]]
+            if scale.ndim:  # the groups of a transposed convolution share their scales
+                scale = np.tile(scale, array.size // scale.size)
             integers = np.rint(array / scale).astype(np.int32)
             zero, axis = np.zeros(scale.shape, np.int32), 0
         else:

@@ -10,13 +10,24 @@ from export.tflite import exact, test_operators, test_random_graphs
 from recipes_for_tests import ROOT
 
 from edgecnn.export import tflite
-from edgecnn.export.tflite import lowering, passes, quantization, reader, runtimes, schema, versions, writer
-from edgecnn.export.tflite.lowering import activations, aliasing, context, elementwise
+from edgecnn.export.tflite import (
+    decompositions,
+    lowering,
+    passes,
+    quantization,
+    reader,
+    runtimes,
+    schema,
+    versions,
+    writer,
+)
+from edgecnn.export.tflite.lowering import activations, aliasing, context, elementwise, equivalents
 
 PAGE = (ROOT / "docs" / "adding-an-operator.md").read_text(encoding="utf-8")
 HOMES = [
     tflite, lowering, passes, quantization, reader, runtimes, schema, versions, writer, activations, aliasing,
-    context, elementwise, context.Lowering, exact, test_operators, test_random_graphs,
+    context, elementwise, context.Lowering, decompositions, equivalents, exact, test_operators,
+    test_random_graphs,
 ]  # fmt: skip
 TABLES = {
     "OPERATORS": schema.OPERATORS["LEAKY_RELU"],

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from edgecnn.export.tflite.decompositions import DECOMPOSITIONS
 from edgecnn.export.tflite.folding import FOLDERS
 from edgecnn.export.tflite.graph import Graph, Node, Value
 from edgecnn.export.tflite.lowering import (
     activations,
+    blocks,
     convolution,
     dense,
     elementwise,
@@ -19,34 +21,51 @@ from edgecnn.export.tflite.lowering import (
     pooling,
     quantizers,
     resize,
+    selection,
     shapes,
     transposed,
 )
 from edgecnn.export.tflite.lowering.aliasing import copy_shared_memory
+from edgecnn.export.tflite.lowering.blocks import order_channels_in_convolutions
 from edgecnn.export.tflite.lowering.context import NHWC, Lowering, natural
 from edgecnn.export.tflite.model import Model, Operator, Quantization, Tensor
-from edgecnn.export.tflite.reader import Unsupported, raise_problems
+from edgecnn.export.tflite.problems import Unsupported, raise_problems
+from edgecnn.export.tflite.reader import KNOWN_OPERATORS
 
 LOWERINGS: dict[str, Callable[[Lowering, Node], None]] = {
     "Abs": elementwise.unary("ABS"),
     "Add": elementwise.binary("ADD"),
+    "And": elementwise.binary("LOGICAL_AND", fuses=False),
+    "ArgMax": selection.place_of_extreme("ARG_MAX"),
+    "ArgMin": selection.place_of_extreme("ARG_MIN"),
     "AveragePool": pooling.average_pool,
+    "Cast": selection.cast,
+    "Ceil": elementwise.unary("CEIL"),
     "Clip": activations.clip,
     "Concat": movement.concat,
     "Conv": convolution.conv,
     "ConvTranspose": transposed.conv_transpose,
+    "Cos": elementwise.unary("COS"),
+    "DepthToSpace": blocks.depth_to_space,
     "DequantizeLinear": quantizers.dequantize,
     "Div": elementwise.binary("DIV"),
     "Elu": activations.elu,
+    "Equal": elementwise.binary("EQUAL", fuses=False),
     "Exp": elementwise.unary("EXP"),
+    "Expand": movement.expand,
     "Flatten": shapes.reshape,
+    "Floor": elementwise.unary("FLOOR"),
     "Gather": movement.gather,
     "Gelu": activations.gelu,
     "Gemm": dense.gemm,
     "GlobalAveragePool": pooling.global_average_pool,
+    "Greater": elementwise.binary("GREATER", fuses=False),
+    "GreaterOrEqual": elementwise.binary("GREATER_EQUAL", fuses=False),
     "HardSigmoid": activations.hard_sigmoid,
     "HardSwish": elementwise.unary("HARD_SWISH"),
     "LeakyRelu": activations.leaky_relu,
+    "Less": elementwise.binary("LESS", fuses=False),
+    "LessOrEqual": elementwise.binary("LESS_EQUAL", fuses=False),
     "Log": elementwise.unary("LOG"),
     "LogSoftmax": activations.with_fixed_scale("LOG_SOFTMAX"),
     "MatMul": dense.matmul,
@@ -55,6 +74,8 @@ LOWERINGS: dict[str, Callable[[Lowering, Node], None]] = {
     "Min": elementwise.binary("MINIMUM", same_scale=True, fuses=False),
     "Mul": elementwise.binary("MUL"),
     "Neg": elementwise.unary("NEG"),
+    "Not": elementwise.unary("LOGICAL_NOT"),
+    "Or": elementwise.binary("LOGICAL_OR", fuses=False),
     "PRelu": activations.prelu,
     "Pad": movement.pad,
     "Pow": elementwise.binary("POW", fuses=False),
@@ -63,26 +84,35 @@ LOWERINGS: dict[str, Callable[[Lowering, Node], None]] = {
     "ReduceMax": pooling.reduction("REDUCE_MAX", same_scale=True),
     "ReduceMean": pooling.reduction("MEAN"),
     "ReduceMin": pooling.reduction("REDUCE_MIN", same_scale=True),
+    "ReduceProd": pooling.reduction("REDUCE_PROD"),
     "ReduceSum": pooling.reduction("SUM"),
     "Relu": activations.clip,
     "Reshape": shapes.reshape,
     "Resize": resize.resize,
+    "Round": elementwise.unary("ROUND"),
     "Sigmoid": activations.with_fixed_scale("LOGISTIC"),
+    "Sin": elementwise.unary("SIN"),
     "Slice": movement.slice_,
     "Softmax": activations.with_fixed_scale("SOFTMAX", beta=1.0),
+    "SpaceToDepth": blocks.space_to_depth,
     "Split": movement.split,
     "Sqrt": elementwise.unary("SQRT"),
     "Squeeze": shapes.reshape,
     "Sub": elementwise.binary("SUB"),
     "Tanh": activations.with_fixed_scale("TANH"),
+    "Tile": movement.tile,
     "Transpose": shapes.transpose,
     "Unsqueeze": shapes.reshape,
+    "Where": selection.where,
 }
 
 
-def lower(graph: Graph, *, keep_nchw_input: bool = False) -> tuple[Model, list[str]]:
+def lower(
+    graph: Graph, *, keep_nchw_input: bool = False, runtime: str | None = None
+) -> tuple[Model, list[str]]:
     """(the TFLite model, notes). Raises ConversionError that lists every node without an equivalent."""
-    lowering = Lowering(graph)
+    order_channels_in_convolutions(graph)
+    lowering = Lowering(graph, runtime)
     for value in graph.inputs:
         layout = natural(len(value.shape)) if keep_nchw_input else _input_layout(lowering, value)
         lowering.model.inputs.append(lowering.result(value, layout))
@@ -94,6 +124,8 @@ def lower(graph: Graph, *, keep_nchw_input: bool = False) -> tuple[Model, list[s
                 LOWERINGS[node.op](lowering, node)
             elif node.op in FOLDERS:
                 raise Unsupported("it is converted only where its inputs are constant")
+            elif node.op in KNOWN_OPERATORS or node.op in DECOMPOSITIONS:
+                raise Unsupported("it is converted only with one output, and parameters that are constant")
         except Unsupported as reason:
             problems.append(f"{node.op} {node.name}: {reason}")
         for value in node.outputs:  # After a failure, the nodes behind it are still looked at.

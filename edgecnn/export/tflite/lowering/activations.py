@@ -10,9 +10,10 @@ from edgecnn.export.tflite.graph import Node, Value
 from edgecnn.export.tflite.lowering.context import Lowering
 from edgecnn.export.tflite.lowering.elementwise import operand
 from edgecnn.export.tflite.model import Quantization, Tensor
-from edgecnn.export.tflite.passes import clip_limits, fusable_activation
+from edgecnn.export.tflite.passes import fusable_activation
+from edgecnn.export.tflite.patterns import clip_limits
+from edgecnn.export.tflite.problems import Unsupported
 from edgecnn.export.tflite.quantization import FIXED_OUTPUTS, MOVEMENTS
-from edgecnn.export.tflite.reader import Unsupported
 from edgecnn.export.tflite.schema import ACTIVATIONS
 
 _KEEPS_LIMITS = MOVEMENTS | {"Concat", "GlobalAveragePool", "ReduceMean"}

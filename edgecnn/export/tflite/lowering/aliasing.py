@@ -23,6 +23,7 @@ _IN_PLACE = frozenset(
         *("ABS", "ADD", "DIV", "ELU", "EXP", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOGISTIC"),
         *("LOG_SOFTMAX", "MAXIMUM", "MINIMUM", "MUL", "NEG", "POW", "PRELU", "RELU", "RELU6"),
         *("RELU_N1_TO_1", "SOFTMAX", "SQRT", "SUB", "TANH"),
+        *("CEIL", "COS", "FLOOR", "LOGICAL_NOT", "ROUND", "SIN"),
     ]
 )
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
 from edgecnn.export.tflite.graph import Graph, Node, Value
+from edgecnn.export.tflite.lowering.equivalents import EQUIVALENTS
 from edgecnn.export.tflite.model import Model, Operator, Quantization, Tensor
-from edgecnn.export.tflite.reader import Unsupported
+from edgecnn.export.tflite.problems import Unsupported
+from edgecnn.export.tflite.runtimes import problem
 
 NHWC = (0, 2, 3, 1)
 
@@ -22,6 +25,12 @@ def permuted(shape: tuple[int, ...], permutation: tuple[int, ...]) -> tuple[int,
     return tuple(shape[axis] for axis in permutation)
 
 
+def without(permutation: tuple[int, ...], axes: Collection[int]) -> tuple[int, ...]:
+    """The layout that is left when a tensor loses these ONNX axes, the others renumbered."""
+    left = [axis for axis in permutation if axis not in axes]
+    return tuple(sorted(left).index(axis) for axis in left)
+
+
 class Lowering:
     """Emits TFLite operators for graph nodes, one after the other.
 
@@ -29,8 +38,8 @@ class Lowering:
     which order it needs them, and only where the two differ does a TRANSPOSE appear.
     """
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, runtime: str | None = None) -> None:
+        self.graph, self.runtime = graph, runtime
         self.users, self.producers = graph.consumers(), graph.producers()
         self.model = Model()
         self.notes: list[str] = list(graph.notes)
@@ -141,8 +150,11 @@ class Lowering:
     ) -> None:
         outputs = output if isinstance(output, list) else [output]
         memory = [None if tensor is None else tensor.memory for tensor in inputs]
-        source = f"{self.node.op} {self.node.name}"
-        self.model.operators.append(Operator(code, memory, outputs, options, source))
+        operator = Operator(code, memory, outputs, options, f"{self.node.op} {self.node.name}")
+        if self.runtime and code in EQUIVALENTS and problem(operator, self.runtime):
+            EQUIVALENTS[code](self, operator)
+        else:
+            self.model.operators.append(operator)
 
     def requantize(self, tensor: Tensor, quantization: Quantization | None, why: str) -> Tensor:
         """The tensor in another scale or zero point, by a QUANTIZE that the notes tell of."""

@@ -15,7 +15,7 @@ from edgecnn.export.tflite.lowering.parameters import (
     symmetric_weights,
 )
 from edgecnn.export.tflite.model import Tensor
-from edgecnn.export.tflite.reader import Unsupported
+from edgecnn.export.tflite.problems import Unsupported
 from edgecnn.export.tflite.schema import ACTIVATIONS, PADDINGS
 
 

@@ -7,9 +7,10 @@ import numpy as np
 from edgecnn.export.tflite.graph import Node, Value
 from edgecnn.export.tflite.lowering.context import Lowering, natural
 from edgecnn.export.tflite.lowering.convolution import activation_of
+from edgecnn.export.tflite.lowering.elementwise import operand
 from edgecnn.export.tflite.lowering.parameters import bias_tensor, kernel_tensor, symmetric_weights
-from edgecnn.export.tflite.model import Quantization
-from edgecnn.export.tflite.reader import Unsupported
+from edgecnn.export.tflite.model import Quantization, Tensor
+from edgecnn.export.tflite.problems import Unsupported
 
 
 def gemm(lower: Lowering, node: Node) -> None:
@@ -43,10 +44,18 @@ def matmul(lower: Lowering, node: Node) -> None:
         inputs = [data, kernel_tensor(lower, weights, (0, 1), data), bias]
         lower.emit("FULLY_CONNECTED", [*inputs], lower.result(node.output, natural(rank)), keep_num_dims=True)
         return
-    if len(first.shape) != len(second.shape) or data.quantization is not None:
-        raise Unsupported("only float matrices of equal rank are multiplied")
-    other = lower.tensor_in(second, natural(len(second.shape)))
-    lower.emit("BATCH_MATMUL", [data, other], lower.result(node.output, natural(rank)))
+    if min(len(first.shape), len(second.shape)) < 2:
+        raise Unsupported("a vector times a matrix is converted only with a constant matrix")
+    matrices = [_matrix(lower, value, rank) for value in (first, second)]
+    lower.emit("BATCH_MATMUL", [*matrices], lower.result(node.output, natural(rank)))
+
+
+def _matrix(lower: Lowering, value: Value, rank: int) -> Tensor:
+    """A matrix, or a batch of them, in ONNX's order, with that many axes."""
+    if value.data is not None:
+        shape = (1,) * (rank - len(value.shape)) + value.shape
+        return lower.constant(value.data.reshape(shape), value.dtype, value.quantization)
+    return operand(lower, value, natural(rank))
 
 
 def _transposed(weights: Value) -> Value:

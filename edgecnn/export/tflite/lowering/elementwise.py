@@ -10,7 +10,7 @@ from edgecnn.export.tflite.graph import Node, Value
 from edgecnn.export.tflite.lowering.context import NHWC, Lowering, natural
 from edgecnn.export.tflite.lowering.convolution import activation_of
 from edgecnn.export.tflite.model import Tensor
-from edgecnn.export.tflite.reader import Unsupported
+from edgecnn.export.tflite.problems import Unsupported
 
 
 def binary(code: str, *, same_scale: bool = False, fuses: bool = True) -> Callable[[Lowering, Node], None]:

@@ -7,7 +7,7 @@ import numpy as np
 from edgecnn.export.tflite.graph import Value
 from edgecnn.export.tflite.lowering.context import Lowering
 from edgecnn.export.tflite.model import Quantization, Tensor
-from edgecnn.export.tflite.reader import Unsupported
+from edgecnn.export.tflite.problems import Unsupported
 
 _DEQUANTIZE_BYTES = 150
 
@@ -15,11 +15,7 @@ _DEQUANTIZE_BYTES = 150
 def channels_of(lower: Lowering, tensor: Tensor, channels: slice) -> Tensor:
     """Some of the output channels (axis 0) of constant weights or a bias."""
     assert tensor.data is not None
-    quantization = tensor.quantization
-    if quantization is not None and not quantization.is_per_tensor:
-        quantization = Quantization(
-            quantization.scale[channels], quantization.zero_point[channels], quantization.axis
-        )
+    quantization = tensor.quantization.chosen(channels) if tensor.quantization else None
     return lower.constant(tensor.data[channels], tensor.dtype, quantization)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from edgecnn.export.tflite.folding import axes_of
 from edgecnn.export.tflite.graph import Node, Value
 from edgecnn.export.tflite.lowering.activations import emit_then_requantize
-from edgecnn.export.tflite.lowering.context import NHWC, Lowering, natural
+from edgecnn.export.tflite.lowering.context import NHWC, Lowering, natural, without
 from edgecnn.export.tflite.lowering.convolution import (
     Window,
     activation_of,
@@ -20,8 +20,8 @@ from edgecnn.export.tflite.lowering.convolution import (
 )
 from edgecnn.export.tflite.lowering.parameters import bias_tensor
 from edgecnn.export.tflite.model import Quantization, Tensor
+from edgecnn.export.tflite.problems import Unsupported
 from edgecnn.export.tflite.quantization import LARGEST_COARSENING
-from edgecnn.export.tflite.reader import Unsupported
 from edgecnn.export.tflite.schema import PADDINGS
 
 # Bytes of weights that single rounding is worth.
@@ -222,7 +222,6 @@ def _reduce(
     memory_axes = sorted(source.permutation.index(axis) for axis in axes)
     permutation = source.permutation
     if not keep:
-        left = [axis for axis in permutation if axis not in axes]
-        permutation = tuple(sorted(left).index(axis) for axis in left)
+        permutation = without(permutation, axes)
     output: Tensor = lower.result(node.output, permutation)
     lower.emit(code, [source, lower.vector(memory_axes)], output, keep_dims=keep)

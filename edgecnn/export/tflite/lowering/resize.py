@@ -13,7 +13,7 @@ import numpy as np
 from edgecnn.export.tflite.graph import Node
 from edgecnn.export.tflite.lowering.activations import emit_then_requantize
 from edgecnn.export.tflite.lowering.context import NHWC, Lowering
-from edgecnn.export.tflite.reader import Unsupported
+from edgecnn.export.tflite.problems import Unsupported
 
 _TFLITE_MODES: tuple[dict[str, bool], ...] = ({}, {"half_pixel_centers": True}, {"align_corners": True})
 _ROUNDINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {

@@ -7,10 +7,13 @@ import numpy as np
 from edgecnn.export.tflite.graph import Node, Value
 from edgecnn.export.tflite.lowering.context import Lowering, natural
 from edgecnn.export.tflite.model import Tensor
-from edgecnn.export.tflite.quantization import MOVEMENTS
 
 # What a flattened image may pass through on its way to a fully connected layer, element by element.
-_ELEMENTWISE = MOVEMENTS | {
+_ELEMENTWISE = {
+    "Reshape",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
     "Relu",
     "Clip",
     "LeakyRelu",

@@ -1,0 +1,1 @@
+"""int8 agreement: see ../int8_agreement.py."""
