@@ -1,7 +1,8 @@
 """The folder that a build writes: who may write there, and what it holds in the end.
 
-`<recipe name>.<key>` model files, each with its manifest (`.json`); `report.json`; `recipe.yaml`, the recipe
-as it was built; `.stages`, the results of the stages, which may be deleted at any time.
+`<recipe name>.<key>` model files, each with its manifest (`.json`); `report.json`, and `analysis.json` with
+what the HTML report shows besides; `MODEL_CARD.md`; `recipe.yaml`, the recipe as it was built; `.stages`, the
+results of the stages, which may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -16,13 +17,19 @@ import filelock
 import pydantic
 
 from edgecnn import files, recipe_file, stages
+from edgecnn.analysis.records import SCHEMA_VERSION as ANALYSIS_VERSION
+from edgecnn.analysis.records import Analysis
 from edgecnn.errors import EdgeCNNError, UsageError
-from edgecnn.ondevice.manifest import Manifest
+from edgecnn.ondevice.manifest import DeviceError, Manifest
 from edgecnn.recipe import Recipe
 from edgecnn.recipe_file import LoadedRecipe
 from edgecnn.records import SCHEMA_VERSION, Artifact, Report
+from edgecnn.report import model_card
+from edgecnn.report.build import Build
 
 REPORT = "report.json"
+ANALYSIS = "analysis.json"
+MODEL_CARD = "MODEL_CARD.md"
 LOCK = Path(stages.FOLDER) / "lock"
 RECIPE = "recipe.yaml"
 
@@ -105,10 +112,10 @@ def check_source(folder: Path, loaded: LoadedRecipe, source: Path) -> None:
         )
 
 
-def publish(folder: Path, exported: Path, report: Report, loaded: LoadedRecipe) -> None:
+def publish(folder: Path, exported: Path, report: Report, analysis: str, loaded: LoadedRecipe) -> None:
     """Puts files, recipe and report under their final names; files of the build before that are no more go.
 
-    The report comes last: what it tells of is there.
+    `analysis` is the text of an `Analysis`. The report comes last: what it tells of is there.
     """
     wanted = _files_of(report)
     before = _published_before(folder)
@@ -119,6 +126,9 @@ def publish(folder: Path, exported: Path, report: Report, loaded: LoadedRecipe) 
     for name in before - wanted:
         (folder / name).unlink(missing_ok=True)
     files.write_text(folder / RECIPE, loaded.text)
+    files.write_text(folder / ANALYSIS, analysis)
+    manifests = {one.key: Manifest.read_for(exported / one.file) for one in report.artifacts}
+    files.write_text(folder / MODEL_CARD, model_card.render(report, manifests))
     files.write_text(folder / REPORT, report.model_dump_json() + "\n")
 
 
@@ -159,12 +169,59 @@ def read_report(folder: Path) -> Report:
         raise UsageError(f"not a report of edgecnn: {fault}", where=str(path), fix="build again") from fault
 
 
+def read_analysis(folder: Path, report: Report) -> Analysis | str:
+    """The analysis beside the report in `folder`; a sentence that says why where there is none to be used."""
+    try:
+        raw = json.loads((folder / ANALYSIS).read_text(encoding="utf-8"))
+        version = raw.get("schema_version") if isinstance(raw, dict) else None
+        if isinstance(version, int) and version > ANALYSIS_VERSION:
+            return f"{ANALYSIS} was written by a newer edgecnn (pip install -U edgecnn)"
+        analysis = Analysis.model_validate(raw)
+    except FileNotFoundError:
+        return f"there is no {ANALYSIS}: an older edgecnn built this (build again to have it)"
+    except (OSError, ValueError):
+        return f"{ANALYSIS} cannot be read (build again)"
+    if analysis.sha256 != {artifact.key: artifact.sha256 for artifact in report.artifacts}:
+        return f"{ANALYSIS} is of other files than the report (build again)"
+    return analysis
+
+
+def read_build(folder: Path) -> Build:
+    """All that the page about the build in `folder` shows. Raises UsageError as `read_report` does."""
+    report = read_report(folder)
+    analysis = read_analysis(folder, report)
+    is_there = isinstance(analysis, Analysis)
+    return Build(
+        folder=str(folder),
+        report=report,
+        analysis=analysis if isinstance(analysis, Analysis) else None,
+        lacks="" if is_there else str(analysis),
+        recipe_text=_text_of(folder / RECIPE),
+        tool_versions=_tool_versions(folder, report),
+    )
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
+
+
+def _tool_versions(folder: Path, report: Report) -> dict[str, str]:
+    """What the files were made with, by the manifest of the first; empty where that is gone."""
+    try:
+        return Manifest.read_for(folder / report.artifacts[0].file).tool_versions
+    except (DeviceError, IndexError):
+        return {}
+
+
 def read_recipe(folder: Path, report: Report) -> Recipe:
     """The recipe that `folder` was built from. Its budget may have been changed since, nothing else.
 
     Raises UsageError for a recipe that would give other files than those that are there.
     """
-    recipe = recipe_file.load(folder / RECIPE).recipe
+    recipe = recipe_file.load(folder / RECIPE, is_built=True).recipe
     if recipe.sha256 != report.recipe.get("sha256"):
         raise UsageError(
             "the recipe beside the report is not the one that was built",

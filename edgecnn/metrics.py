@@ -7,9 +7,12 @@ accuracies and drops are fractions 0..1. Ties in logits take the lowest class in
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edgecnn.ondevice.predict import softmax
 
 IntArray = NDArray[np.integer]
 
@@ -83,6 +86,42 @@ def top1(logits: NDArray) -> IntArray:
 def accuracy(predicted: IntArray, labels: IntArray) -> float:
     """The share of images whose predicted class is their label."""
     return agreement(predicted, labels)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a network follows another one on the same images.
+
+    `top1`: share in the same class. `where_sure`: that share of the `n_sure` images on which the other's best
+    class leads by more than SURE_MARGIN of probability; None where there are none. `in_top5`: share whose
+    class, by the other, is among this network's five best.
+    """
+
+    top1: float
+    where_sure: float | None
+    n_sure: int
+    in_top5: float
+
+
+SURE_MARGIN = 0.05
+
+
+def follows(logits: NDArray[Any], reference: NDArray[np.floating[Any]]) -> Agreement:
+    """`logits` of any type against those of the float network, `reference`; both [n, classes].
+
+    Equal logits stand in the order of their classes, as in `top1`.
+    """
+    wanted, found = top1(reference), top1(logits)
+    _check_aligned(found, wanted)
+    two_best = np.sort(softmax(reference), axis=1)[:, -2:]
+    sure = two_best[:, 1] - two_best[:, 0] > SURE_MARGIN
+    five_best = np.argsort(-logits.astype(np.float64), axis=1, kind="stable")[:, :5]
+    return Agreement(
+        top1=float(np.mean(found == wanted)),
+        where_sure=float(np.mean((found == wanted)[sure])) if sure.any() else None,
+        n_sure=int(sure.sum()),
+        in_top5=float(np.mean((five_best == wanted[:, None]).any(axis=1))),
+    )
 
 
 def agreement(predicted: IntArray, other: IntArray) -> float:

@@ -43,6 +43,24 @@ class Doubt(Record):
     advice: str
 
 
+class Rejection(Record):
+    """What "none of these" does to the test images: how many are answered, and how many of those rightly."""
+
+    threshold: float = Field(description="the best class has less: none of these")
+    n_answered: int
+    coverage: float = Field(description="share of the test images that are answered")
+    accuracy: float | None = Field(description="on those; None where there are none")
+
+
+class Agreement(Record):
+    """How far a quantized file follows the float file of the same weights; see `metrics.Agreement`."""
+
+    top1: float
+    where_sure: float | None
+    n_sure: int
+    in_top5: float
+
+
 class Measurement(Record):
     """One artifact on one runtime with one thread count on one target."""
 
@@ -68,8 +86,10 @@ class Measurement(Record):
     macro_recall: float
     macro_f1: float
     agreement: float | None = Field(None, description="equal top-1 with the float model of the same weights")
+    follows: Agreement | None = Field(None, description="the same, where the float model is sure, and more")
     per_class: tuple[ClassFigures, ...]
     confusion: tuple[tuple[int, ...], ...]
+    rejection: Rejection | None = None
     warnings: tuple[Doubt, ...] = ()
     samples_ms: tuple[float, ...] = ()
 
@@ -100,7 +120,7 @@ class StageFigures(Record):
     weight_bytes: int
     file_bytes: int = Field(description="of the .tflite")
     gzip_bytes: int = Field(description="of the .tflite, gzipped")
-    validation_accuracy: float
+    validation_accuracy: float | None = Field(description="None where the pictures have no labels")
     seconds: float
 
 
@@ -126,6 +146,23 @@ class FloatParity(Record):
     n_images: int
 
 
+class BoardParity(Record):
+    """How far a board's outputs of one file are from this machine's, on the same test images.
+
+    In steps of the output's scale where it is quantized, else as a share of the largest logit.
+    """
+
+    artifact: str
+    target: str
+    runtime: str
+    reference: str
+    top1_equal: float
+    max_lsb: int | None = None
+    lsb_histogram: dict[str, int] | None = None
+    largest_difference: float | None = None
+    n_images: int
+
+
 class Verdict(Record):
     """One limit, held against what was measured. Only `pass` is green."""
 
@@ -146,6 +183,7 @@ class Report(Record):
     stages: tuple[StageFigures, ...]
     parity: tuple[ParityRecord, ...]
     float_parity: tuple[FloatParity, ...] = ()
+    board_parity: tuple[BoardParity, ...] = ()
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...] = ()
 

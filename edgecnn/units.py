@@ -64,9 +64,9 @@ def format_ms(ms: float) -> str:
     return f"{ms:.1f} ms" if ms < 100 else f"{ms:.0f} ms"
 
 
-def format_share(share: float) -> str:
-    """A fraction as a percentage: 0.9912 -> "99.12 %"."""
-    return f"{share * 100:.2f} %"
+def format_share(share: float | None) -> str:
+    """A fraction as a percentage: 0.9912 -> "99.12 %"; "-" where there is none."""
+    return "-" if share is None else f"{share * 100:.2f} %"
 
 
 def format_points(fraction: float, *, signed: bool = False) -> str:

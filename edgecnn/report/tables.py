@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgecnn.records import FloatParity, Measurement, ParityRecord, Report, Verdict
+from edgecnn.records import BoardParity, FloatParity, Measurement, ParityRecord, Report, Verdict
 from edgecnn.report.remarks import shown_measurement
 from edgecnn.units import format_ms, format_points, format_share, format_size
 
@@ -81,7 +81,7 @@ def runtimes(report: Report) -> Table:
     rows = [
         (
             artifact.key,
-            f"{m.runtime} {m.runtime_version}",
+            f"{m.runtime} {m.runtime_version}" + ("" if m.target == "host" else f" on {m.target}"),
             str(m.num_threads),
             format_share(m.accuracy),
             f"{m.mcnemar_p:.2g}" if artifact.variant == "final" else NONE,
@@ -197,6 +197,9 @@ def remarks(report: Report) -> list[str]:
     """What is said below the summary: parity, the target, what is slow and why, doubts about the timing."""
     lines = [parity_line(record) for record in report.parity if _is_shown(record, report.parity)]
     lines += [float_parity_line(record) for record in report.float_parity[:1]]
+    lines += board_parity_lines(report.board_parity)
+    lines += other_target_lines(report)
+    lines += rejection_line(report)
     if report.environment.get("target") == "host" and not report.environment.get("board_model"):
         lines.append("these are times of this machine, not of a board")
     lines += report.notes
@@ -242,6 +245,89 @@ def float_parity_line(record: FloatParity) -> str:
     )
 
 
+def board_parity_lines(records: Sequence[BoardParity]) -> list[str]:
+    """For each board the worst of all files and runtimes: how far its outputs are from this machine's."""
+    lines = []
+    for target in dict.fromkeys(record.target for record in records):
+        of_target = [record for record in records if record.target == target]
+        worst = min(of_target, key=lambda record: record.top1_equal)
+        n_equal = round(worst.top1_equal * worst.n_images)
+        steps = [record.max_lsb for record in of_target if record.max_lsb is not None]
+        apart = f", int8 logits at most {max(steps)} LSB apart" if steps else ""
+        lines.append(
+            f"{target} = this machine: top-1 of each file equal on at least {n_equal:,} of "
+            f"{worst.n_images:,}{apart} ({worst.artifact} on {worst.runtime} differs most)"
+        )
+    return lines
+
+
+def other_target_lines(report: Report) -> list[str]:
+    """The times of machines that the summary does not show: one thread, each file on its preferred runtime."""
+    shown = report.environment.get("target")
+    lines = []
+    for target in dict.fromkeys(m.target for one in report.artifacts for m in one.measurements):
+        timed = [
+            f"{one.key} {times_text([m.latency_ms.median, m.latency_ms.p90])}"
+            for one in report.artifacts
+            if (m := next((m for m in one.measurements if m.target == target and m.num_threads == 1), None))
+            and m.latency_ms
+        ]
+        if target != shown and timed:
+            lines.append(f"median/p90 on {target}: {', '.join(timed)}")
+    return lines
+
+
+def rejection_line(report: Report) -> list[str]:
+    """What "none of these" does in the smallest file that leaves the build."""
+    artifact = min(report.artifacts, key=lambda one: one.size_bytes, default=None)
+    shown = shown_measurement(artifact) if artifact else None
+    if artifact is None or shown is None or shown.rejection is None:
+        return []
+    one = shown.rejection
+    right = f", and right on {format_share(one.accuracy)} of those" if one.accuracy is not None else ""
+    return [
+        f"{artifact.key} answers on {format_share(one.coverage)} of the test images{right}; "
+        f"below {format_share(one.threshold)} its answer is none of these"
+    ]
+
+
+def rejections(report: Report) -> Table:
+    """What "none of these" does to the test images, file by file."""
+    rows = [
+        (
+            artifact.key,
+            f"{m.runtime} {m.runtime_version}" + ("" if m.target == "host" else f" on {m.target}"),
+            format_share(m.rejection.threshold),
+            f"{m.rejection.n_answered:,} of {m.n_images:,}",
+            format_share(m.rejection.accuracy) if m.rejection.accuracy is not None else NONE,
+            format_share(m.accuracy),
+        )
+        for artifact in report.artifacts
+        for m in artifact.measurements
+        if m.rejection and m.num_threads == 1
+    ]
+    header = ("artifact", "runtime", "none of these below", "answered", "accuracy on those", "on all")
+    return Table("None of these", header, tuple(rows), frozenset(range(2, 6)))
+
+
+def board_parity(report: Report) -> Table:
+    """Each file on each board and runtime, against this machine."""
+    rows = [
+        (
+            record.artifact,
+            f"{record.target}, {record.runtime}",
+            record.reference,
+            f"{record.top1_equal:.2%}",
+            NONE if record.max_lsb is None else f"{record.max_lsb} LSB",
+            ", ".join(f"{lsb}: {n:,}" for lsb, n in (record.lsb_histogram or {}).items())
+            or f"at most {record.largest_difference:.1g} of the largest",
+        )
+        for record in report.board_parity
+    ]
+    header = ("artifact", "on", "against", "top-1 equal", "furthest", "logits by LSB")
+    return Table("Boards against this machine", header, tuple(rows), frozenset({3, 4}))
+
+
 def parity(report: Report) -> Table:
     """The int8 pair on every runtime: how many logits are how many steps of the output scale apart."""
     rows = [
@@ -260,7 +346,7 @@ def parity(report: Report) -> Table:
 
 def all_tables(report: Report) -> list[Table]:
     """Everything below the summary, in the order of reading; tables without rows are left out."""
-    drawn = (verdicts, runtimes, parity, per_class, ledger, sizes)
+    drawn = (verdicts, runtimes, parity, board_parity, rejections, per_class, ledger, sizes)
     return [table for draw in drawn if (table := draw(report)).rows]
 
 
@@ -281,3 +367,35 @@ def benchmark(records: Sequence[Mapping[str, Any]]) -> Table:
     )
     header = ("file", "runtime", "threads", "size", "/".join(TIMES), "load", "first run", "peak RSS")
     return Table("One inference, batch 1", header, rows, frozenset(range(2, 8)))
+
+
+def counts(records: Sequence[Mapping[str, Any]]) -> Table:
+    """The records of `edgecnn count`: a row for each file and runtime, a column for each core."""
+    cpus = list(dict.fromkeys(record["cpu"] for record in records))
+    by_file: dict[tuple[str, str], dict[str, str]] = {}
+    for record in records:
+        row = by_file.setdefault((record["file"], f"{record['runtime']} {record['runtime_version']}"), {})
+        row[record["cpu"]] = f"{record['instructions']:,}"
+    rows = tuple((*key, *(row.get(cpu, NONE) for cpu in cpus)) for key, row in by_file.items())
+    header = ("file", "runtime", *cpus)
+    return Table("Arm instructions of one inference", header, rows, frozenset(range(2, len(header))))
+
+
+def arenas(records: Sequence[Mapping[str, Any]]) -> Table:
+    """The records of `edgecnn benchmark --target tflm`."""
+    fits = {None: NONE, True: "fits", False: "too small"}
+    rows = tuple(
+        (
+            record["file"],
+            f"{record['size_bytes']:,}",
+            f"{record['arena_bytes']:,}",
+            f"{record['head_bytes']:,}",
+            f"{record['tail_bytes']:,}",
+            fits[record["fits"]]
+            if record["limit_bytes"] is None
+            else f"{record['limit_bytes']:,}: {fits[record['fits']]}",
+        )
+        for record in records
+    )
+    header = ("file", "file bytes", "arena bytes", "activations", "persistent", "given")
+    return Table("TFLite Micro on this machine", header, rows, frozenset({1, 2, 3, 4}))

@@ -25,7 +25,7 @@ from rich.table import Table as RichTable
 from edgecnn.records import Report
 from edgecnn.report import tables
 from edgecnn.report.tables import Table
-from edgecnn.units import format_size
+from edgecnn.units import format_share, format_size
 
 STYLES = {
     "pass": "green",
@@ -184,8 +184,21 @@ def print_predictions(predictions: Sequence[Mapping[str, Any]], console: Console
     """For each picture its classes, the best first, with their probabilities."""
     for prediction in predictions:
         console.print(f"[bold]{escape(prediction['picture'])}[/]")
+        if prediction["rejected"]:
+            limit = format_share(prediction["reject_below"])
+            console.print(f"  [yellow]none of these[/]: the best guess has less than {limit}")
         for guess in prediction["guesses"]:
             console.print(f"  {guess['probability']:>7.2%}  {escape(guess['class_name'])}")
+
+
+def print_findings(findings: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """What `doctor` found: a line for each, with what to do below it."""
+    styles = {"ok": "green", "note": "yellow", "lacks": "bold red"}
+    for one in findings:
+        status = f"[{styles[one['status']]}]{one['status']:<5}[/]"
+        console.print(f"{status} {escape(one['about'])}: {escape(one['found'])}", soft_wrap=True)
+        if one["advice"]:
+            console.print(f"      {escape(one['advice'])}", soft_wrap=True)
 
 
 def print_conversion(facts: Mapping[str, Any], console: Console) -> None:
