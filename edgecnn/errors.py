@@ -40,6 +40,12 @@ class DataError(EdgeCNNError):
     """A data set is missing, altered or unreadable."""
 
 
+class ModelError(EdgeCNNError):
+    """The user's own network cannot be used as the recipe asks."""
+
+    exit_code = 2
+
+
 class ConversionError(EdgeCNNError):
     """An ONNX graph has no TFLite equivalent that we can write."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from edgecnn import build_folder, data, files, gate
 from edgecnn.comparison import compare
@@ -16,41 +18,40 @@ from edgecnn.ondevice.runtimes import RUNTIMES
 from edgecnn.progress import Progress, Silent
 from edgecnn.records import Artifact, Measurement, Report
 from edgecnn.report import remarks
-from edgecnn.steps.measurements import (
-    accuracy_records,
-    benchmark_files,
-    float_parity_records,
-    parity_records,
-    read_manifest,
-    run_all,
-    with_times,
-)
+from edgecnn.steps import float_network
+from edgecnn.steps.evaluation import read_manifest
+from edgecnn.steps.measurements import benchmark_files, evaluate_all, with_times
 from edgecnn.steps.networks import source_of
-from edgecnn.targets import TARGETS
+from edgecnn.targets.host import HostTarget
 from edgecnn.targets.record import Environment
+from edgecnn.targets.target import Target
 
 
 def validate(
     folder: Path,
     *,
-    target_name: str = "host",
+    target: Target | None = None,
+    n_samples: int | None = None,
     data_folders: tuple[Path, ...] = (),
     progress: Progress | None = None,
 ) -> Report:
     """Runs every artifact in `folder` over the test set again, and holds the budget of its recipe against that.
 
+    `target`: by default this machine. With `n_samples`, so many test images are taken, evenly spread.
     Times and memory are those of the build, for files that are still the same. Nothing is written.
     Raises UsageError where `folder` holds no build, or one of its files is gone.
     """
     progress = progress or Silent()
     built = build_folder.read_report(folder)
     recipe = build_folder.read_recipe(folder, built)
-    target = TARGETS[target_name]()
+    target = target or HostTarget()
     environment = target.probe()
     test = data.read(source_of(recipe, data_folders), recipe.preprocessing, progress).test
+    n_test_images = len(test)
+    test = _spread(test, n_samples)
     found = [build_folder.as_it_is(folder, artifact) for artifact in built.artifacts]
-    outputs = run_all(folder, found, test, target, environment, progress)
-    measured = accuracy_records(found, outputs, test, environment)
+    evaluated = evaluate_all(folder, found, test, target, environment, progress)
+    measured = evaluated.measured
     same_machine = _is_same_machine(built.environment, environment)
     artifacts = tuple(
         _with_old_times(artifact, measured[artifact.key]) if same_machine
@@ -62,15 +63,23 @@ def validate(
         update={
             "environment": built.environment if same_machine else asdict(environment),
             "artifacts": artifacts,
-            "parity": tuple(parity_records(folder, found, outputs, test, target)),
-            "float_parity": tuple(float_parity_records(outputs)),
+            **evaluated.parities,
             "verdicts": gate.judge(recipe.budget, artifacts),
             "notes": (
                 *(f"{file} is not the file that was built: its sha256 is another" for file in altered),
+                *([f"{len(test):,} of the {n_test_images:,} test images"] if len(test) < n_test_images else []),
                 *remarks.on_speed(artifacts),
             ),
         }
     )
+
+
+def _spread(test: data.Dataset, n_samples: int | None) -> data.Dataset:
+    """`n_samples` images, evenly spread: a folder of pictures may be in the order of its classes."""
+    if n_samples is None or n_samples >= len(test):
+        return test
+    chosen = np.arange(n_samples) * len(test) // n_samples
+    return replace(test, images_nhwc=test.images_nhwc[chosen], labels=test.labels[chosen])
 
 
 def _is_same_machine(then: Mapping[str, Any], now: Environment) -> bool:
@@ -120,7 +129,7 @@ def convert(
         "comparison": None,
     }
     if n_compared:
-        compared = compare(source, output, conversion, TARGETS["host"](), n_inputs=n_compared)
+        compared = compare(source, output, conversion, HostTarget(), n_inputs=n_compared)
         # Weights in fewer bits are meant to differ: the figures say what they cost, and are not judged.
         judged = options.get("weights", "as-is") == "as-is"
         facts["comparison"] = {**asdict(compared), "agrees": compared.agrees if judged else None}
@@ -130,7 +139,7 @@ def convert(
 def benchmark(
     paths: Sequence[Path],
     *,
-    target_name: str = "host",
+    target: Target | None = None,
     runtimes: Sequence[str] = (),
     threads: Sequence[int] = (),
     rounds: int = 3,
@@ -141,7 +150,7 @@ def benchmark(
 
     Raises UsageError for a path that is no model file, and where no runtime is left.
     """
-    target = TARGETS[target_name]()
+    target = target or HostTarget()
     for name in runtimes:
         _check_runtime(name)
     for path in paths:
@@ -149,9 +158,9 @@ def benchmark(
         fitting = target.runtimes_for(path.suffix.lstrip(".").lower())
         if not any(not runtimes or name in runtimes for name in fitting):
             raise UsageError(
-                f"none of the runtimes {', '.join(runtimes) or '(none)'} runs it here",
+                f"none of the runtimes {', '.join(runtimes) or '(none)'} runs it on {target.name}",
                 where=str(path),
-                fix=f"use one of: {', '.join(fitting) or 'pip install ai-edge-litert onnxruntime'}",
+                fix=f"use one of: {', '.join(fitting)}" if fitting else target.how_to_install,
             )
     return benchmark_files(
         paths,
@@ -179,8 +188,49 @@ def predict(
     for picture in pictures:
         if not picture.exists():
             raise UsageError("there is no such picture", where=str(picture))
-    predictions = TARGETS["host"]().predict(model, pictures, runtime=runtime, top_k=top_k)
+    predictions = HostTarget().predict(model, pictures, runtime=runtime, top_k=top_k)
     return [asdict(prediction) for prediction in predictions]
+
+
+def explain(
+    model: Path,
+    pictures: Sequence[Path],
+    output: Path,
+    *,
+    runtime: str | None = None,
+    top_k: int = 5,
+    layers: bool = False,
+    allow_code: bool = False,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """`predict` for one picture, explained in the PNG file `output`: its guesses, and by Grad-CAM of the float
+    network where in the picture they come from; with `layers` also filters and feature maps.
+
+    Raises UsageError where the float network is not beside the model file, MissingExtraError without torch.
+    """
+    if output.suffix.lower() != ".png":
+        raise UsageError("the explanation is a PNG file", where=str(output), fix="let its name end in .png")
+    if len(pictures) != 1 or pictures[0].is_dir():
+        raise UsageError("one picture is explained at a time", where="--explain", fix="name one picture file")
+    (picture,) = pictures
+    if output.exists() and picture.exists() and output.samefile(picture):
+        raise UsageError("it would replace the picture", where=str(output), fix="name another file")
+    (prediction,) = predict(model, [picture], runtime=runtime, top_k=top_k)
+    manifest = read_manifest(model)
+    stage = float_network.stage_of(model)
+    network = float_network.load(
+        stage,
+        build_folder.read_recipe(model.parent, build_folder.read_report(model.parent)),
+        n_classes=len(manifest.class_names),
+        allow_code=allow_code,
+        progress=progress or Silent(),
+    )
+    from edgecnn.explain import drawing, page
+
+    drawn = drawing.draw(page.explained(network, manifest, picture, prediction, layers=layers))
+    with files.replacing(output) as temporary:
+        drawn.save(temporary, format="PNG")
+    return [prediction]
 
 
 def _check_runtime(name: str) -> None:

@@ -9,18 +9,22 @@ from typing import Any
 from edgecnn import build_folder, gate, recipe_file
 from edgecnn.progress import Progress, Silent
 from edgecnn.recipe import Recipe
-from edgecnn.records import Artifact, FloatParity, Measurement, ParityRecord, Report, StageFigures
+from edgecnn.records import Artifact, BoardParity, FloatParity, Measurement, ParityRecord, Report, StageFigures
 from edgecnn.report import remarks
 from edgecnn.stages import Planned, Stage, StageStore
+from edgecnn.steps.analysis import ANALYSIS_FILE, analysis_stage
 from edgecnn.steps.artifacts import export_stage
+from edgecnn.steps.folds import folds_notes, folds_stage
+from edgecnn.steps.given_onnx import given_stage
 from edgecnn.steps.measurements import (
     measure_stages,
     record_for,
     with_times,
 )
 from edgecnn.steps.networks import Workshop, network_stages
-from edgecnn.steps.quantization import quantize_stage
-from edgecnn.targets import TARGETS
+from edgecnn.steps.own_model import refuse_code
+from edgecnn.steps.quantization import quantization_stages
+from edgecnn.targets import open_target
 
 
 def build(
@@ -29,21 +33,24 @@ def build(
     *,
     overrides: tuple[str, ...] = (),
     force: bool = False,
+    allow_code: bool = False,
     data_folders: tuple[Path, ...] = (),
     progress: Progress | None = None,
 ) -> Report:
     """Builds the recipe into `output` (default: artifacts/<recipe name>) and returns what was found out.
 
     Stages whose inputs did not change are not done again, unless `force`. `overrides` are such as
-    "train.epochs=3"; `data_folders` are searched for data sets and published weights first. A missed budget
-    does not raise: see `Report.passed`. Raises EdgeCNNError.
+    "train.epochs=3"; with `allow_code` a recipe whose network is a Python file may run it; `data_folders` are
+    searched for data sets and published weights first. A missed budget does not raise: see `Report.passed`.
+    Raises EdgeCNNError.
     """
     loaded = recipe_file.load(Path(recipe_path), overrides)
+    refuse_code(loaded.recipe, allow_code=allow_code)
     progress = progress or Silent()
     folder = build_folder.path_for(loaded.recipe, output)
     build_folder.check_source(folder, loaded, Path(recipe_path))
     with build_folder.claimed(folder, loaded.recipe):
-        plan = _Plan(Workshop(loaded.recipe, StageStore(folder), progress, data_folders))
+        plan = _Plan(Workshop(loaded.recipe, StageStore(folder), progress, data_folders, allow_code))
         store = plan.shop.store
         if force:
             store.forget(plan.stages)
@@ -51,7 +58,8 @@ def build(
             if not store.run(stage):
                 progress.say(f"{stage.name}: unchanged")
         report = plan.report()
-        build_folder.publish(folder, store.folder(plan.export), report, loaded)
+        analysis = (store.folder(plan.analysis) / ANALYSIS_FILE).read_text(encoding="utf-8")
+        build_folder.publish(folder, store.folder(plan.export), report, analysis, loaded)
     return report
 
 
@@ -77,25 +85,28 @@ class _Plan:
     def __init__(self, shop: Workshop) -> None:
         self.shop = shop
         recipe = shop.recipe
-        self.networks = network_stages(shop)
-        self.quantized = (
-            quantize_stage(shop, recipe.quantize, len(recipe.compress), self.networks[-1])
-            if recipe.quantize
-            else None
-        )
-        self.export = export_stage(shop, self.networks, self.quantized)
+        self.networks = (given_stage(shop),) if recipe.model.name == "onnx" else network_stages(shop)
+        self.quantizations = quantization_stages(shop, self.networks)
+        self.folds = folds_stage(shop, recipe.data.folds) if recipe.data.folds else None
+        self.export = export_stage(shop, self.networks, self.quantizations)
         self.measured = [
-            measure_stages(shop, name, TARGETS[name]().probe(), self.export) for name in recipe.targets
+            measure_stages(shop, target, target.probe(), self.export)
+            for target in map(open_target, recipe.targets)
         ]
+        (evaluate, _), *_ = self.measured
+        quantized = self.quantizations[-1] if self.quantizations else None
+        self.analysis = analysis_stage(shop, self.networks, quantized, self.export, evaluate)
 
     @property
     def compression(self) -> tuple[Stage, ...]:
         """The stages that make the network what it is."""
-        return (*self.networks, *((self.quantized,) if self.quantized else ()))
+        return (*self.networks, *self.quantizations)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        return (*self.compression, self.export, *(stage for pair in self.measured for stage in pair))
+        folds = (self.folds,) if self.folds else ()
+        measured = (stage for pair in self.measured for stage in pair)
+        return (*self.compression, *folds, self.export, *measured, self.analysis)
 
     def report(self) -> Report:
         recipe, store = self.shop.recipe, self.shop.store
@@ -104,8 +115,10 @@ class _Plan:
         )
         evaluated = [store.facts(evaluate) for evaluate, _ in self.measured]
         notes = [*store.facts(self.export)["notes"]]
-        if self.quantized:
-            notes = [*store.facts(self.quantized)["notes"], *notes]
+        notes = [*(note for stage in self.quantizations for note in store.facts(stage)["notes"]), *notes]
+        if self.folds:
+            notes = [*folds_notes(store.facts(self.folds)), *notes]
+        notes = [*store.facts(self.networks[0]).get("data_notes", ()), *notes]
         return Report(
             recipe=_recipe_facts(recipe),
             # As it was when the files were timed.
@@ -115,6 +128,9 @@ class _Plan:
             parity=tuple(ParityRecord.model_validate(r) for facts in evaluated for r in facts["parity"]),
             float_parity=tuple(
                 FloatParity.model_validate(r) for facts in evaluated for r in facts["float_parity"]
+            ),
+            board_parity=tuple(
+                BoardParity.model_validate(r) for facts in evaluated for r in facts["board_parity"]
             ),
             verdicts=gate.judge(recipe.budget, artifacts),
             notes=(*notes, *remarks.on_speed(artifacts)),

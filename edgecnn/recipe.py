@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from edgecnn.data import DATASETS, IMAGENET_MEAN, IMAGENET_STD, Options
-from edgecnn.models import MODELS, fitting_stem
+from edgecnn.models import ALL_MODELS, MODELS, fitting_stem
 from edgecnn.ondevice.manifest import Preprocessing
 from edgecnn.units import parse_ms, parse_points, parse_share, parse_size
 
@@ -39,7 +39,10 @@ Fit = Literal["stretch", "crop", "letterbox"]
 ResizeFilter = Literal["bilinear", "bicubic", "lanczos", "box", "hamming", "nearest"]
 Normalization = Literal["own", "imagenet"]
 Format = Literal["onnx", "tflite"]
-TARGET_NAMES = ("host",)
+PYTHON_PATTERN = r"^.+\.py:[A-Za-z_][A-Za-z0-9_]*$"
+ONNX_PATTERN = r"^.+\.[oO][nN][nN][xX]$"
+# Keys of data that the user brings.
+ONLY_BROUGHT = ("path", "channels", "validation_share", "test_share", "folds")
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 
@@ -51,7 +54,26 @@ class Spec(BaseModel):
 
 def _size(value: Any) -> Any:
     """96 is short for [96, 96]."""
-    return (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (value, value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+class Scaling(Spec):
+    """A normalization of the user's own: `(pixel / 255 - mean) / std`, one value a channel, or one for all."""
+
+    mean: tuple[float, ...] = Field(min_length=1, max_length=3)
+    std: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1, max_length=3)
+
+    def for_channels(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation of each channel. Raises ValueError where there are neither one nor as many."""
+        for values in (self.mean, self.std):
+            if len(values) not in (1, channels):
+                raise ValueError(
+                    f"normalization has {len(values)} values, and the pictures {channels} channels"
+                )
+        mean, std = (values * channels if len(values) == 1 else values for values in (self.mean, self.std))
+        return mean, std
 
 
 class DataSpec(Spec):
@@ -72,22 +94,41 @@ class DataSpec(Spec):
     fit: Fit = Field("stretch", description="how a picture of another shape comes to that size")
     crop_share: float = Field(1.0, gt=0, le=1, description="with fit: crop, how much of each side is kept")
     resize_filter: ResizeFilter = "bilinear"
-    normalization: Normalization | None = Field(
-        None, description="mean and deviation: of the data, or of ImageNet, as its weights want it"
+    normalization: (
+        Annotated[
+            Annotated[Normalization, Tag("normalization")] | Annotated[Scaling, Tag("own")],
+            Discriminator(lambda said: "own" if isinstance(said, (dict, Scaling)) else "normalization"),
+            WithJsonSchema({"anyOf": [{"enum": list(get_args(Normalization))}, Scaling.model_json_schema()]}),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="mean and deviation: of the data; of ImageNet, as its weights want it; or your own, 0..1",
     )
     channels: Literal[1, 3] | None = Field(None, description="of data that you bring: 1 is grey, 3 is colour")
+    classes: str | None = Field(
+        None, min_length=1, description="of pictures without labels: a text file, the name of a class a line"
+    )
     validation_share: float = Field(0.1, gt=0, lt=1, description="of data without a part of that name")
     test_share: float = Field(0.2, gt=0, lt=1, description="of data without a part of that name")
+    folds: int | None = Field(
+        None, ge=2, le=20, description="cross-validation: also train so often, judged on what was left out"
+    )
 
     @model_validator(mode="after")
     def _fits_the_data(self) -> DataSpec:
         brought = DATASETS[self.name].brought
         if brought and self.path is None:
             raise ValueError(f"{self.name} needs a path, for example {{{self.name}: my/data}}")
-        if not brought and (self.path is not None or self.channels is not None):
-            raise ValueError(f"{self.name} is a known data set: path and channels are for data that you bring")
+        said = [key for key in ONLY_BROUGHT if key in self.model_fields_set]
+        if not brought and said:
+            raise ValueError(f"{self.name} is a known data set: {', '.join(said)}: for data that you bring")
+        if self.classes is not None and DATASETS[self.name].labelled:
+            raise ValueError(f"classes is for pictures without labels; {self.name} has its own")
         if self.crop_share < 1 and self.fit != "crop":
             raise ValueError("crop_share goes with fit: crop")
+        if isinstance(self.normalization, Scaling):
+            self.normalization.for_channels(self.channels or DATASETS[self.name].preprocessing.channels)
         if self.validation_share + self.test_share >= 1:
             raise ValueError("validation_share and test_share leave nothing to train on")
         return self
@@ -102,6 +143,7 @@ class DataSpec(Spec):
             seed=seed,
             validation_share=self.validation_share,
             test_share=self.test_share,
+            classes=Path(self.classes) if self.classes else None,
         )
 
     def preprocessing(self, *, imagenet_weights: bool) -> Preprocessing:
@@ -116,7 +158,9 @@ class DataSpec(Spec):
             or (self.normalization or ("own", "imagenet")[imagenet_weights]) == "imagenet"
         ):
             mean, std = IMAGENET_MEAN, IMAGENET_STD
-        if channels == 1 and len(mean) > 1:
+        if isinstance(self.normalization, Scaling):
+            mean, std = self.normalization.for_channels(channels)
+        elif channels == 1 and len(mean) > 1:
             mean, std = ((round(sum(values) / len(values), 4),) for values in (mean, std))
         height, width = self.size or (own.height, own.width)
         return replace(
@@ -133,7 +177,9 @@ class DataSpec(Spec):
 
 
 class ModelSpec(Spec):
-    """Which network, the output channels of its layers (all but the last), in order, and its options."""
+    """Which network, the output channels of its layers (all but the last), in order, and its options; or the
+    user's own, at `path`: a class, made with `args`, or an ONNX file.
+    """
 
     name: str
     widths: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] | None = None
@@ -144,15 +190,21 @@ class ModelSpec(Spec):
         min_length=1,
         description="to start from: imagenet, or a .safetensors or .pth file; default: random",
     )
+    path: str | None = None
+    args: dict[str, Any] | None = Field(None, description="what the class is made with, by name")
 
     @model_validator(mode="after")
     def _fits_the_network(self) -> ModelSpec:
-        known = MODELS[self.name].options
+        known = ALL_MODELS[self.name].options
         for option in self.options:
             if option not in known:
                 raise ValueError(f"{self.name} has no {option}")
+        if self.widths and self.name not in MODELS:
+            raise ValueError("widths are for the networks of edgecnn; yours has those that its file says")
+        if self.weights and self.name == "onnx":
+            raise ValueError("an ONNX file brings its own weights: leave weights out")
         check_widths(self.name, self.widths, bypass=bool(self.simple_bypass))
-        if self.weights == "imagenet" and not MODELS[self.name].published:
+        if self.weights == "imagenet" and not ALL_MODELS[self.name].published:
             others = ", ".join(name for name, info in MODELS.items() if info.published)
             raise ValueError(f"there are no weights from imagenet for {self.name}; for {others} there are")
         if self.weights == "imagenet" and self.widths:
@@ -161,17 +213,17 @@ class ModelSpec(Spec):
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without_none(handler(self), "stem", "simple_bypass", "weights")
+        return _without_none(handler(self), "stem", "simple_bypass", "weights", "path", "args")
 
     @property
     def options(self) -> dict[str, Any]:
         """What the recipe says of the network besides its name and widths."""
-        said: dict[str, Any] = {"stem": self.stem, "simple_bypass": self.simple_bypass}
+        said: dict[str, Any] = {"stem": self.stem, "simple_bypass": self.simple_bypass, "args": self.args}
         return {option: value for option, value in said.items() if value is not None}
 
     @property
     def layer_widths(self) -> dict[str, int]:
-        default = MODELS[self.name].widths
+        default = ALL_MODELS[self.name].widths
         return dict(zip(default, self.widths, strict=True)) if self.widths else dict(default)
 
 
@@ -192,7 +244,7 @@ def check_widths(model: str, widths: tuple[int, ...] | None, *, bypass: bool = F
     """Raises ValueError unless there is one width for each layer of `model` but the last, and with `bypass`
     what is added has the channels of what it is added to.
     """
-    layers = MODELS[model].widths
+    layers = ALL_MODELS[model].widths
     if widths is not None and len(widths) != len(layers):
         raise ValueError(
             f"{model} takes {len(layers)} numbers, one for each of {', '.join(layers)}; there are {len(widths)}"
@@ -221,7 +273,9 @@ def target_widths(start: dict[str, int], ratio: float, round_to: int = 1) -> dic
 class TrainSpec(Spec):
     """How the dense network is trained, from random weights or from those that `model` names."""
 
-    epochs: int = Field(12, ge=1, le=10_000, description="passes over the training images")
+    epochs: int = Field(
+        12, ge=0, le=10_000, description="passes over the training images; 0: the weights stay as they are"
+    )
     batch_size: int = Field(128, ge=1, le=65_536, description="images a step")
     optimizer: Optimizer = "adamw"
     learning_rate: float = Field(3e-3, gt=0, le=100, description="the highest of the schedule")
@@ -240,7 +294,7 @@ class TrainSpec(Spec):
 
     @model_validator(mode="after")
     def _something_is_left_to_train(self) -> TrainSpec:
-        if self.freeze_epochs >= self.epochs:
+        if self.freeze_epochs and self.freeze_epochs >= self.epochs:
             raise ValueError("freeze_epochs must be fewer than epochs")
         return self
 
@@ -281,7 +335,7 @@ class PruneSpec(Spec):
         """The channels that each layer of the network `model` keeps of those in `start`."""
         if self.widths:
             return dict(zip(start, self.widths, strict=True))
-        return target_widths(start, self.ratio or 0, self.round_to or MODELS[model].round_to)
+        return target_widths(start, self.ratio or 0, self.round_to or ALL_MODELS[model].round_to)
 
 
 class FinetuneSpec(Spec):
@@ -306,6 +360,17 @@ class QuantizeSpec(Spec):
     )
 
 
+class QatSpec(FinetuneSpec):
+    """Quantization-aware training of what `quantize` gave: weights and scales are trained with every rounding.
+    """
+
+    epochs: int = Field(3, ge=1, le=10_000)
+    learning_rate: float = Field(1e-3, gt=0, le=100)
+    weights: Literal["int8", "int4"] = Field(
+        "int8", description="int4: 4-bit weights in the .tflite file, 8-bit activations"
+    )
+
+
 class PruneStep(Spec):
     prune: PruneSpec
 
@@ -318,17 +383,29 @@ class QuantizeStep(Spec):
     quantize: QuantizeSpec = QuantizeSpec()
 
 
-STEPS: dict[str, type[Spec]] = {"prune": PruneStep, "finetune": FinetuneStep, "quantize": QuantizeStep}
+class QatStep(Spec):
+    qat: QatSpec = QatSpec()
+
+
+STEPS: dict[str, type[Spec]] = {
+    "prune": PruneStep,
+    "finetune": FinetuneStep,
+    "quantize": QuantizeStep,
+    "qat": QatStep,
+}
 Step = Annotated[
     Annotated[PruneStep, Tag("prune")]
     | Annotated[FinetuneStep, Tag("finetune")]
-    | Annotated[QuantizeStep, Tag("quantize")],
+    | Annotated[QuantizeStep, Tag("quantize")]
+    | Annotated[QatStep, Tag("qat")],
     Discriminator(lambda step: next(iter(step if isinstance(step, dict) else type(step).model_fields))),
 ]
 
 
-def _named(parameters: dict[str, dict[str, Any]]) -> WithJsonSchema:
-    """The schema of what a recipe may write: a bare name, or a name with its parameters (a schema each)."""
+def _named(parameters: dict[str, dict[str, Any]], *others: dict[str, Any]) -> WithJsonSchema:
+    """The schema of what a recipe may write: a bare name, or a name with its parameters (a schema each); or
+    one of `others`.
+    """
     with_parameters = {
         "type": "object",
         "properties": {
@@ -339,7 +416,7 @@ def _named(parameters: dict[str, dict[str, Any]]) -> WithJsonSchema:
         "maxProperties": 1,
         "additionalProperties": False,
     }
-    return WithJsonSchema({"anyOf": [{"enum": list(parameters)}, with_parameters]})
+    return WithJsonSchema({"anyOf": [{"enum": list(parameters)}, with_parameters, *others]})
 
 
 _WIDTHS = {"type": "array", "items": {"type": "integer", "minimum": 1}}
@@ -348,8 +425,9 @@ _WIDTHS = {"type": "array", "items": {"type": "integer", "minimum": 1}}
 def data_parameters(name: str) -> dict[str, Any]:
     """The schema of each key that `data: {name: ...}` may have."""
     properties = DataSpec.model_json_schema()["properties"]
-    only_brought = {"path", "channels", "validation_share", "test_share"}
-    keys = properties.keys() - {"name"} - (set() if DATASETS[name].brought else only_brought)
+    if DATASETS[name].labelled:
+        del properties["classes"]
+    keys = properties.keys() - {"name"} - (set() if DATASETS[name].brought else set(ONLY_BROUGHT))
     return {key: value for key, value in properties.items() if key in keys}
 
 
@@ -362,6 +440,29 @@ _MODEL_PARAMETERS = {
     name: {"widths": _WIDTHS, "weights": _WEIGHTS, **{option: _OPTIONS[option] for option in info.options}}
     for name, info in MODELS.items()
 }
+
+
+_BROUGHT_PARAMETERS: dict[str, dict[str, Any]] = {
+    "python": {
+        "python": {
+            "type": "string",
+            "pattern": PYTHON_PATTERN,
+            "description": "a file and a class in it; runs only with --allow-code",
+        },
+        "args": {"type": "object", "description": ModelSpec.model_fields["args"].description},
+        "weights": _WEIGHTS,
+    },
+    "onnx": {"onnx": {"type": "string", "pattern": ONNX_PATTERN, "description": "a float ONNX file"}},
+}
+_BROUGHT_SCHEMAS = [
+    {"type": "object", "properties": properties, "required": [name], "additionalProperties": False}
+    for name, properties in _BROUGHT_PARAMETERS.items()
+]
+
+
+def model_parameters(name: str) -> list[str]:
+    """The keys that a recipe may write for the network `name`."""
+    return list({**_MODEL_PARAMETERS, **_BROUGHT_PARAMETERS}.get(name, {}))
 
 
 def _limit(parse: Any, example: str) -> Any:
@@ -389,6 +490,20 @@ class Budget(Spec):
     max_peak_rss_bytes: Annotated[int, *_size] | None = Field(None, alias="max_peak_rss")
 
 
+class RejectSpec(Spec):
+    """When a model answers "none of these" instead of a class."""
+
+    keep: Annotated[float, *_share] = Field(
+        description="share of the validation images that are answered; what is less sure is none of these"
+    )
+
+    @model_validator(mode="after")
+    def _answers_something(self) -> RejectSpec:
+        if self.keep == 0:
+            raise ValueError("reject: keep must be more than 0 %, or nothing is ever answered")
+        return self
+
+
 class Recipe(Spec):
     """Everything that decides what a build gives."""
 
@@ -396,9 +511,10 @@ class Recipe(Spec):
     name: str = Field(pattern=NAME_PATTERN, description="names the files")
     seed: int = Field(0, ge=0, le=2**31 - 1)
     data: Annotated[DataSpec, _named({name: data_parameters(name) for name in DATASETS})]
-    model: Annotated[ModelSpec, _named(_MODEL_PARAMETERS)]
+    model: Annotated[ModelSpec, _named(_MODEL_PARAMETERS, *_BROUGHT_SCHEMAS)]
     train: TrainSpec = TrainSpec()
     compress: tuple[Step, ...] = Field((), description="carried out in this order")
+    reject: RejectSpec | None = None
     export: tuple[Format, ...] = Field(("onnx", "tflite"), min_length=1)
     targets: tuple[str, ...] = Field(("host",), min_length=1, description="the machines to measure on")
     budget: dict[str, Budget] = Field(default_factory=dict, description="limits by artifact: int8.tflite")
@@ -406,12 +522,28 @@ class Recipe(Spec):
     @model_validator(mode="after")
     def _steps_fit_together(self) -> Recipe:
         kinds = [type(step) for step in self.compress]
-        if QuantizeStep in kinds[:-1]:
-            raise ValueError("compress: quantize must be the last step, and stand there once")
+        if QatStep in kinds and kinds[-2:] != [QuantizeStep, QatStep]:
+            raise ValueError("compress: qat must be the last step, right behind quantize")
+        if QuantizeStep in kinds[: -2 if QatStep in kinds else -1]:
+            raise ValueError("compress: quantize must be the last step but for qat, and stand there once")
+        if self.data.folds and self.model.name == "onnx":
+            raise ValueError("data: folds trains networks; an ONNX file is taken as it is: leave folds out")
+        if self.train.epochs == 0 and self.model.weights is None and self.model.name != "onnx":
+            raise ValueError("train: with 0 epochs the model needs weights, such as imagenet")
+        trains = self.train.epochs > 0 and self.model.name != "onnx"
+        if not DATASETS[self.data.name].labelled and (trains or set(kinds) - {QuantizeStep}):
+            raise ValueError(
+                f"{self.data.name} have no labels to train on: "
+                "give train: {epochs: 0}, and nothing but quantize in compress"
+            )
         for key, values in (("export", self.export), ("targets", self.targets)):
             if len(set(values)) < len(values):
                 raise ValueError(f"{key}: a name stands there twice")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_none(handler(self), "reject")
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -422,19 +554,27 @@ class Recipe(Spec):
     def model_options(self) -> dict[str, Any]:
         """The options of the network; a stem that is not said is the one that fits the pictures."""
         options = self.model.options
-        if "stem" in MODELS[self.model.name].options:
+        if "stem" in ALL_MODELS[self.model.name].options:
             options.setdefault("stem", fitting_stem(self.preprocessing.height, self.preprocessing.width))
         return options
 
     @property
     def quantize(self) -> QuantizeSpec | None:
-        last = self.compress[-1] if self.compress else None
-        return last.quantize if isinstance(last, QuantizeStep) else None
+        return next((step.quantize for step in self.compress if isinstance(step, QuantizeStep)), None)
+
+    @property
+    def qat(self) -> QatSpec | None:
+        return next((step.qat for step in self.compress if isinstance(step, QatStep)), None)
+
+    @property
+    def quantized_precision(self) -> Literal["int8", "int4"] | None:
+        """The precision of the quantized files, None where there are none."""
+        return (self.qat.weights if self.qat else "int8") if self.quantize else None
 
     @property
     def artifact_keys(self) -> tuple[str, ...]:
         """The files of a build without the recipe's name, in the order of the table: "int8.tflite"."""
-        precisions = ("fp32", "int8") if self.quantize else ("fp32",)
+        precisions = ("fp32", *((self.quantized_precision,) if self.quantized_precision else ()))
         return (
             "dense.fp32.onnx",
             *(f"{precision}.{suffix}" for precision in precisions for suffix in self.export),

@@ -7,16 +7,29 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pydantic
 import yaml
 
-from edgecnn import yaml_source
+from edgecnn import target_file, yaml_source
 from edgecnn.data import DATASETS
-from edgecnn.errors import RecipeError
-from edgecnn.models import MODELS
-from edgecnn.recipe import STEPS, TARGET_NAMES, Budget, PruneStep, Recipe, Spec, check_widths, data_parameters
+from edgecnn.errors import RecipeError, UsageError
+from edgecnn.models import ALL_MODELS, BROUGHT
+from edgecnn.recipe import (
+    ONNX_PATTERN,
+    PYTHON_PATTERN,
+    STEPS,
+    Budget,
+    PruneStep,
+    QuantizeStep,
+    Recipe,
+    Scaling,
+    Spec,
+    check_widths,
+    data_parameters,
+    model_parameters,
+)
 from edgecnn.yaml_source import KeyPath, YamlSource
 
 
@@ -28,9 +41,10 @@ class LoadedRecipe:
     text: str
 
 
-def load(path: Path | str, overrides: tuple[str, ...] = ()) -> LoadedRecipe:
+def load(path: Path | str, overrides: tuple[str, ...] = (), *, is_built: bool = False) -> LoadedRecipe:
     """The recipe in the file at `path`, with `overrides` such as "train.epochs=3" laid over it.
 
+    `is_built`: its targets need not be known on this machine; they were where it was built.
     Raises RecipeError (exit code 2) that names file, line, key, what was expected and the nearest right name.
     """
     path = Path(path)
@@ -40,7 +54,10 @@ def load(path: Path | str, overrides: tuple[str, ...] = ()) -> LoadedRecipe:
         _apply(override, source)
     if overrides:
         text = yaml.safe_dump(source.data, sort_keys=False)
-    return LoadedRecipe(_validated(source), text)
+    recipe = _validated(source)
+    if not is_built:
+        _check_targets(recipe, source)
+    return LoadedRecipe(recipe, text)
 
 
 class _BudgetFile(Spec):
@@ -156,8 +173,11 @@ def _validated(source: YamlSource) -> Recipe:
 def _normalized(data: dict[str, Any], source: YamlSource) -> dict[str, Any]:
     """`data` with bare names written out, in the form of `Recipe`."""
     plain = {key: value for key, value in data.items() if value is not None}
-    for key, registry in (("data", DATASETS), ("model", MODELS)):
-        if key in plain:
+    brought = _brought_model(plain.get("model"), source)
+    for key, registry in (("data", DATASETS), ("model", ALL_MODELS)):
+        if key == "model" and brought:
+            plain[key] = brought
+        elif key in plain:
             plain[key] = _named(plain[key], (key,), registry, source)
     if isinstance(plain.get("compress"), list):
         plain["compress"] = [
@@ -171,6 +191,31 @@ def _named(value: Any, path: KeyPath, registry: dict[str, Any], source: YamlSour
     if "name" in parameters:
         raise RecipeError("unknown key", where=source.where((*path, name, "name")))
     return {"name": name, **parameters}
+
+
+_BROUGHT_FORMS = {
+    "python": (PYTHON_PATTERN, "a file and a class in it: {python: path/to/net.py:Net, args: {n_classes: 10}}"),
+    "onnx": (ONNX_PATTERN, "a file: {onnx: path/to/net.onnx}"),
+}
+
+
+def _brought_model(value: Any, source: YamlSource) -> dict[str, Any] | None:
+    """A network of the user's own, {python: FILE:CLASS, ...} or {onnx: FILE}, in the form of `ModelSpec`."""
+    for name in BROUGHT:
+        if value == name or (isinstance(value, dict) and name in value):
+            settings = value if isinstance(value, dict) else {}
+            pattern, form = _BROUGHT_FORMS[name]
+            path = settings.get(name)
+            if not isinstance(path, str) or not re.match(pattern, path):
+                where = source.where(("model", name) if settings else ("model",))
+                raise RecipeError(f"expected {form}", where=where)
+            for key in settings.keys() - set(model_parameters(name)):
+                near = _nearest(key, model_parameters(name))
+                known = ", ".join(model_parameters(name))
+                raise RecipeError(f"unknown key{near}; known keys: {known}", where=source.where(("model", key)))
+            rest = {key: one for key, one in settings.items() if key != name and one is not None}
+            return {"name": name, "path": path, **rest}
+    return None
 
 
 def _with_path(value: Any) -> Any:
@@ -267,6 +312,10 @@ def _keys_at(loc: tuple[str | int, ...], data: Any) -> list[str]:
     spec: type[Spec] | None = Recipe
     if loc == ("data",):
         return list(data_parameters(next(iter(data["data"]))))
+    if loc[:2] == ("data", "normalization"):
+        return list(Scaling.model_fields)
+    if loc == ("model",):
+        return model_parameters(next(iter(data["model"])))
     if loc[:1] == ("compress",) and len(loc) >= 3:
         spec = STEPS[str(loc[2])]
         loc = loc[3:]
@@ -274,7 +323,8 @@ def _keys_at(loc: tuple[str | int, ...], data: Any) -> list[str]:
         spec, loc = Budget, ()
     for part in loc:
         annotation = spec.model_fields[str(part)].annotation if spec else None
-        spec = annotation if isinstance(annotation, type) and issubclass(annotation, Spec) else None
+        kinds = (annotation, *get_args(annotation))  # what may be left out is "... | None"
+        spec = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Spec)), None)
     if spec is None:
         return []
     return [
@@ -283,9 +333,11 @@ def _keys_at(loc: tuple[str | int, ...], data: Any) -> list[str]:
 
 
 def _check_names(recipe: Recipe, source: YamlSource) -> None:
-    """What only the whole recipe can judge: targets, widths to prune to, artifacts that a budget is for."""
+    """What only the whole recipe can judge: widths to prune to, artifacts that a budget is for."""
     _check_widths(recipe, source)
-    wanted, given = MODELS[recipe.model.name].input_size, recipe.preprocessing
+    if recipe.model.name == "onnx":
+        _check_untrained(recipe, source)
+    wanted, given = ALL_MODELS[recipe.model.name].input_size, recipe.preprocessing
     if wanted is not None and wanted != (given.height, given.width):
         raise RecipeError(
             f"{recipe.model.name} takes pictures of {wanted[0]} x {wanted[1]}; those of {recipe.data.name} are "
@@ -293,12 +345,6 @@ def _check_names(recipe: Recipe, source: YamlSource) -> None:
             where=source.where(("model",)),
             fix=f"let them be resized: data: {{{recipe.data.name}: {{size: {wanted[0]}}}}}",
         )
-    for index, target in enumerate(recipe.targets):
-        if target not in TARGET_NAMES:
-            raise RecipeError(
-                f"there is no target {target!r}; expected one of: {', '.join(TARGET_NAMES)}",
-                where=source.where(("targets", index)),
-            )
     for key in recipe.budget:
         if key not in recipe.artifact_keys:
             raise RecipeError(
@@ -306,6 +352,28 @@ def _check_names(recipe: Recipe, source: YamlSource) -> None:
                 f"it writes: {', '.join(recipe.artifact_keys)}",
                 where=source.where(("budget", key)),
             )
+
+
+def _check_targets(recipe: Recipe, source: YamlSource) -> None:
+    for index, target in enumerate(recipe.targets):
+        try:
+            target_file.check(target)
+        except UsageError as fault:
+            raise RecipeError(fault.what, where=source.where(("targets", index)), fix=fault.fix) from fault
+
+
+def _check_untrained(recipe: Recipe, source: YamlSource) -> None:
+    """What is given as an ONNX file is not trained: nothing but quantize may be asked for."""
+    asked = [] if "train" not in source.data else [("train",)]
+    for index, step in enumerate(recipe.compress):
+        if not isinstance(step, QuantizeStep):
+            asked.append(("compress", index))  # type: ignore[arg-type]
+    if asked:
+        raise RecipeError(
+            "a network given as an ONNX file is not trained",
+            where=source.where(asked[0]),
+            fix="leave train, prune and finetune out, or give the network as code: {python: FILE.py:CLASS}",
+        )
 
 
 def _check_widths(recipe: Recipe, source: YamlSource) -> None:
@@ -319,6 +387,9 @@ def _check_widths(recipe: Recipe, source: YamlSource) -> None:
             widths = step.prune.kept(name, widths)
             continue
         where = source.where(("compress", index, "prune", "widths"))
+        if name in BROUGHT:
+            what = "the layers of your own network are not known before it runs"
+            raise RecipeError(what, where=where, fix="give a ratio")
         try:
             check_widths(name, step.prune.widths, bypass=bypass)
         except ValueError as fault:

@@ -14,7 +14,7 @@ from recipes_for_tests import ROOT
 sys.path.insert(0, str(ROOT / "tools"))
 import lock
 
-HEAVY = ("torch", "neural_compressor", "onnxscript", "torch_pruning")
+HEAVY = ("torch", "neural_compressor", "onnxscript", "torch_pruning", "matplotlib")
 
 PROBE = """
 import sys
@@ -41,7 +41,7 @@ def test_the_probe_can_fail() -> None:
         "import edgecnn.cli; edgecnn.cli.cli(['--help'], standalone_mode=False)",
         "import edgecnn.pipeline",
         "import edgecnn.export.tflite",
-        "from edgecnn.report import terminal, markdown, tables",
+        "from edgecnn.report import terminal, markdown, tables, html, model_card",
         "from edgecnn import recipe_file; recipe_file.load('recipes/mnist_lenet5_int8.yaml')",
     ],
 )
@@ -107,6 +107,6 @@ def test_the_lock_satisfies_every_requirement(python: str) -> None:
 def test_the_base_install_has_no_torch() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     base = {lock.normalized(Requirement(text).name) for text in project["dependencies"]}
-    assert not base & {"torch", "neural-compressor", "torch-pruning", "onnxscript"}
+    assert not base & {"torch", "neural-compressor", "torch-pruning", "onnxscript", "matplotlib"}
     train = {lock.normalized(Requirement(text).name) for text in project["optional-dependencies"]["train"]}
     assert {"torch", "neural-compressor", "torch-pruning", "onnxscript"} <= train

@@ -43,7 +43,7 @@ def test_defaults_and_short_forms(recipe_path: Path) -> None:
         ("epochs: 1", "epoch: 1", ":5: train.epoch: unknown key (did you mean 'epochs'?); known keys: epochs,"),
         ("epochs: 1", 'epochs: "1"', ':5: train.epochs: input should be a valid integer, not "1"'),
         ("epochs: 1", "epochs: true", ":5: train.epochs: input should be a valid integer, not true"),
-        ("epochs: 1", "epochs: 0", ":5: train.epochs: input should be greater than or equal to 1, not 0"),
+        ("epochs: 1", "epochs: -1", ":5: train.epochs: input should be greater than or equal to 0, not -1"),
         ("epochs: 1", "learning_rate: .inf", ":5: train.learning_rate: input should be"),
         ("lenet5", "lenet", ":4: model: there is no model 'lenet' (did you mean 'lenet5'?); expected one of"),
         ("lenet5", "{lenet5: {widths: [1, 2]}}", ":4: model: lenet5 takes 4 numbers, one for each of conv1,"),
@@ -93,7 +93,11 @@ def test_defaults_and_short_forms(recipe_path: Path) -> None:
         ("name: tiny", "name: tiny\ntargets: [hots]", ":3: targets.0: there is no target 'hots'"),
         ("lenet5", "{lenet5: {name: lenet5_caffe}}", ":4: model.lenet5.name: unknown key"),
         ("data: mnist", "data: {mnist: {name: foo}}", ":3: data.mnist.name: unknown key"),
-        ("data: mnist", "data: {mnist: {foo: 1}}", ":3: data.mnist.foo: unknown key; known keys: size, fit, crop_share, resize_filter, normalization"),
+        (
+            "data: mnist",
+            "data: {mnist: {foo: 1}}",
+            ":3: data.mnist.foo: unknown key; known keys: size, fit, crop_share, resize_filter, normalization",
+        ),
         (
             "- quantize: {calibration_images: 20}",
             "- prune: {widths: [600, 8, 16, 16]}",
@@ -127,6 +131,26 @@ def test_defaults_and_short_forms(recipe_path: Path) -> None:
         ("version: 1", "version: 2", ":1: version: recipe version 2 is newer than this edgecnn"),
         ("version: 1", "version: [", ":3: not valid YAML: while parsing a flow sequence"),
         ("version: 1", "version: &a [1]\nx: *a", "YAML aliases are not used in recipes"),
+        (
+            "  - quantize: {calibration_images: 20}",
+            "  - qat\n  - quantize",
+            "compress: qat must be the last step, right behind quantize",
+        ),
+        ("epochs: 1", "epochs: 0", "train: with 0 epochs the model needs weights, such as imagenet"),
+        ("data: mnist", "data: {pictures: p}", "pictures have no labels to train on"),
+        ("data: mnist", "data: {pictures: {}}", "pictures needs a path"),
+        ("data: mnist", "data: {mnist: {size: 0}}", ":3: data.mnist.size"),
+        (
+            "data: mnist",
+            "data: {mnist: {size: 64}}",
+            "lenet5 takes pictures of 28 x 28; those of mnist are 64 x 64",
+        ),
+        ("data: mnist", "data: {mnist: {crop_share: 0.5}}", "crop_share goes with fit: crop"),
+        (
+            "model: lenet5",
+            "model: {lenet5: {weights: imagenet}}",
+            "there are no weights from imagenet for lenet5",
+        ),
         (MINIMAL_RECIPE, "", ": expected keys such as name, data, model"),
         (MINIMAL_RECIPE, "- 1", ": expected keys such as name, data, model"),
     ],
@@ -147,7 +171,7 @@ def test_a_fault_further_in_stands_alone(recipe_path: Path) -> None:
 
 
 def test_every_fault_of_a_recipe_is_told_at_once(recipe_path: Path) -> None:
-    recipe_path.write_text(MINIMAL_RECIPE.replace("epochs: 1, threads: 2", "epochs: 0, threads: 0"))
+    recipe_path.write_text(MINIMAL_RECIPE.replace("epochs: 1, threads: 2", "epochs: -1, threads: 0"))
     message = told(recipe_path)
     assert "train.epochs" in message
     assert "train.threads" in message
@@ -240,3 +264,47 @@ def test_the_schema_accepts_the_recipes_and_refuses_faults() -> None:
     assert not validator.is_valid({**good, "model": {"lenet5": {"stem": "small"}}})
     for bad in ({"model": "lenet"}, {"train": {"epoch": 1}}, {"compress": ["prune"]}, {"extra": 1}):
         assert not validator.is_valid({**good, **bad}), bad
+
+
+def test_a_recipe_says_how_pictures_come_to_the_network(recipe_path: Path) -> None:
+    text = MINIMAL_RECIPE.replace(
+        "data: mnist", "data: {cifar10: {size: [96, 64], fit: crop, crop_share: 0.9}}"
+    )
+    text = text.replace("model: lenet5", "model: {squeezenet1_1: {weights: imagenet}}")
+    recipe_path.write_text(text)
+    loaded = recipe_file.load(recipe_path).recipe
+    pre = loaded.preprocessing
+    assert (pre.height, pre.width, pre.channels, pre.fit, pre.crop_share) == (96, 64, 3, "crop", 0.9)
+    assert pre.mean == (0.485, 0.456, 0.406), "weights of ImageNet want its normalization"
+    assert loaded.model_options == {"stem": "imagenet"}
+    recipe_path.write_text(text.replace("size: [96, 64]", "normalization: own"))
+    loaded = recipe_file.load(recipe_path).recipe
+    assert loaded.preprocessing.mean == (0.4914, 0.4822, 0.4465)
+    assert loaded.model_options == {"stem": "small"}, "32 pixels must not be pooled to nothing"
+
+
+def test_what_is_brought_may_be_grey_and_is_named_in_short(recipe_path: Path) -> None:
+    recipe_path.write_text(
+        MINIMAL_RECIPE.replace("data: mnist", "data: {folder: {path: p, size: 28, channels: 1}}")
+    )
+    pre = recipe_file.load(recipe_path).recipe.preprocessing
+    assert (pre.channels, pre.mean, pre.std) == (1, (0.449,), (0.226,))
+    short = MINIMAL_RECIPE.replace("data: mnist", "data: {folder: pics}").replace("lenet5", "squeezenet1_1")
+    recipe_path.write_text(short)
+    assert recipe_file.load(recipe_path).recipe.data.path == "pics"
+
+
+def test_training_with_four_bits_names_the_files_after_them(recipe_path: Path) -> None:
+    text = MINIMAL_RECIPE.replace("int8.tflite", "int4.tflite")
+    recipe_path.write_text(text.replace("20}\n", "20}\n  - qat: {weights: int4}\n", 1))
+    loaded = recipe_file.load(recipe_path).recipe
+    assert loaded.artifact_keys[-2:] == ("int4.onnx", "int4.tflite")
+    assert loaded.qat is not None and loaded.quantize is not None
+
+
+def test_keys_that_are_not_said_do_not_change_the_hash() -> None:
+    """Builds of before are not made again because a recipe could say more."""
+    said = recipe_file.load(ROOT / "recipes" / "mnist_lenet5_int8.yaml").recipe.model_dump(mode="json")
+    assert set(said["data"]) == {"name"}
+    assert set(said["model"]) == {"name", "widths"}
+    assert "ema" not in said["train"] and "mixup" not in said["train"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from edgecnn import __version__
+from edgecnn.cli.devices import count, deploy, doctor
 from edgecnn.cli.gate import baseline, check
 from edgecnn.cli.group import EdgeGroup
 from edgecnn.cli.measuring import benchmark, predict, validate
@@ -31,7 +32,8 @@ def cli() -> None:
 
 # In the order in which they are used: that of --help.
 for command in (
-    init, build, validate, benchmark, predict, convert, inspect, diff, check, baseline, report, schema,
+    init, build, validate, benchmark, predict, deploy, convert, inspect, diff, check, baseline, report, doctor,
+    count, schema,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -2,42 +2,52 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from edgecnn.cli.options import PATH, common, data_folders, json_option, known_target
+from edgecnn.cli.options import PATH, common, data_folders, json_option, on_target
 from edgecnn.cli.printing import finish_report, print_json, terminal_progress
+
+if TYPE_CHECKING:
+    from edgecnn.targets.target import Target
 
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=PATH)
-@click.option("--target", default="host", show_default=True, help="The machine to run on.")
+@on_target()
+@click.option("--samples", type=click.IntRange(1), metavar="N", help="Only N test images, evenly spread.")
 @data_folders
 @json_option
 @common
-def validate(folder: Path, target: str, data_folders: tuple[Path, ...], as_json: bool) -> None:
+def validate(
+    folder: Path, target: Target, samples: int | None, data_folders: tuple[Path, ...], as_json: bool
+) -> None:
     """Measure accuracy again, check the budget.
 
     Every artifact in DIR is run over the whole test set. Exit code 1 when the budget is missed.
-    Nothing is written.
+    Nothing is written. On a board, the outputs are compared with those of this machine, too.
 
     \b
-    Example:
+    Examples:
       edgecnn validate artifacts/mnist_lenet5_int8
+      edgecnn validate artifacts/mnist_lenet5_int8 --target pi@raspberrypi.local --samples 1000
     """
     from edgecnn import operations
 
     with terminal_progress() as progress:
         report = operations.validate(
-            folder, target_name=known_target(target), data_folders=data_folders, progress=progress
+            folder, target=target, n_samples=samples, data_folders=data_folders, progress=progress
         )
     finish_report(report, as_json)
 
 
 @click.command()
 @click.argument("artifacts", nargs=-1, required=True, metavar="ARTIFACT...", type=PATH)
-@click.option("--target", default="host", show_default=True, help="The machine to measure on.")
+@on_target()
 @click.option("--runtime", "runtimes", multiple=True, help="Only this runtime (may be repeated).")
 @click.option(
     "--threads",
@@ -55,33 +65,40 @@ def validate(folder: Path, target: str, data_folders: tuple[Path, ...], as_json:
     type=click.FloatRange(0.01, 600),
     help="Seconds of inference for each, all rounds together.",
 )
+@click.option("--arena", metavar="SIZE", help="With --target tflm: what there is, such as '64 KiB'.")
 @json_option
 @common
 def benchmark(
     artifacts: tuple[Path, ...],
-    target: str,
+    target: Target,
     runtimes: tuple[str, ...],
     threads: tuple[int, ...],
     rounds: int,
     min_time: float,
+    arena: str | None,
     as_json: bool,
 ) -> None:
     """Measure latency and memory of model files.
 
     One inference at batch 1, of .onnx and .tflite files. The files are interleaved over several
-    rounds, each in a fresh process; every sample is kept.
+    rounds, each in a fresh process; every sample is kept. With --target tflm: the memory (arena) that
+    TFLite Micro needs, and no times; exit code 1 where it is more than --arena.
 
     \b
     Examples:
       edgecnn benchmark model.tflite
+      edgecnn benchmark model.tflite --target pi@raspberrypi.local
       edgecnn benchmark old.tflite new.tflite --runtime litert --threads 1 --json
+      edgecnn benchmark model.tflite --target tflm --arena '64 KiB'
     """
+    if target.name == "tflm":
+        _measure_arenas(artifacts, arena, as_json)
     from edgecnn import operations
 
     with terminal_progress() as progress:
         records = operations.benchmark(
             artifacts,
-            target_name=known_target(target),
+            target=target,
             runtimes=runtimes,
             threads=threads,
             rounds=rounds,
@@ -96,26 +113,75 @@ def benchmark(
         terminal.print_benchmark(tables.benchmark(records), records, terminal.make_console())
 
 
+def _measure_arenas(models: tuple[Path, ...], limit: str | None, as_json: bool) -> NoReturn:
+    from edgecnn import micro
+    from edgecnn.units import parse_size
+
+    try:
+        limit_bytes = parse_size(limit) if limit else None
+    except ValueError as fault:
+        raise click.BadParameter(str(fault), param_hint="--arena") from fault
+    arenas = [micro.measure(model, limit_bytes) for model in models]
+    if as_json:
+        print_json([asdict(arena) for arena in arenas])
+    else:
+        from edgecnn.report import tables, terminal
+
+        terminal.print_table(tables.arenas([asdict(arena) for arena in arenas]), terminal.make_console())
+    sys.exit(1 if any(arena.fits is False for arena in arenas) else 0)
+
+
 @click.command()
 @click.argument("artifact", type=PATH)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=PATH)
 @click.option("--runtime", help="The runtime to use.  [default: the first that is installed]")
 @click.option("--top", default=5, show_default=True, type=click.IntRange(1, 1000), help="Classes to show.")
+@click.option(
+    "--explain", "explanation", type=PATH, metavar="OUT.png", help="Draw what in the picture led to the answer."
+)
+@click.option("--explain-layers", is_flag=True, help="With --explain: filters and feature maps, too.")
+@click.option("--allow-code", is_flag=True, help="With --explain: run the network's Python file.")
 @json_option
 @common
-def predict(artifact: Path, images: tuple[Path, ...], runtime: str | None, top: int, as_json: bool) -> None:
+def predict(
+    artifact: Path,
+    images: tuple[Path, ...],
+    runtime: str | None,
+    top: int,
+    explanation: Path | None,
+    explain_layers: bool,
+    allow_code: bool,
+    as_json: bool,
+) -> None:
     """Classify pictures with a model file.
 
     Pictures are PNG, JPEG or .npy, files or folders. The manifest beside the artifact says how a
-    picture becomes its input.
+    picture becomes its input. --explain needs the folder that the artifact was built in, and torch: the
+    map is Grad-CAM of the float network.
 
     \b
-    Example:
+    Examples:
       edgecnn predict artifacts/mnist_lenet5_int8/mnist_lenet5_int8.int8.tflite digit.png
+      edgecnn predict artifacts/mnist_lenet5_int8/mnist_lenet5_int8.int8.tflite digit.png --explain why.png
     """
     from edgecnn import operations
 
-    predictions = operations.predict(artifact, images, runtime=runtime, top_k=top)
+    if explanation is None:
+        if explain_layers or allow_code:
+            raise click.UsageError("--explain-layers and --allow-code go with --explain")
+        predictions = operations.predict(artifact, images, runtime=runtime, top_k=top)
+    else:
+        with terminal_progress() as progress:
+            predictions = operations.explain(
+                artifact,
+                images,
+                explanation,
+                runtime=runtime,
+                top_k=top,
+                layers=explain_layers,
+                allow_code=allow_code,
+                progress=progress,
+            )
     if as_json:
         print_json(predictions)
     else:

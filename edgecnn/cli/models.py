@@ -30,7 +30,7 @@ from edgecnn.cli.printing import print_json
     help="Weights in fewer bits: float16, int8 (dynamic range) of float models, int4 of QDQ models.",
 )
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(1), help="Where the batch is open.")
-@click.option("--runtime", help="Refuse what it cannot run: litert, tflite-runtime==2.14, tflm.")
+@click.option("--runtime", help="Write only what it can run: litert, tflite-runtime==2.14, tflm.")
 @click.option("--keep-nchw-input", is_flag=True, help="Leave images channels first (adds a TRANSPOSE).")
 @click.option("--signature", is_flag=True, help="Add the signature serving_default.")
 @click.option(
@@ -52,7 +52,7 @@ from edgecnn.cli.printing import print_json
 @json_option
 @common
 def convert(model: Path, output: Path | None, n_compared: int, as_json: bool, **options: Any) -> None:
-    """Convert ONNX to TFLite.
+    """Convert ONNX to TFLite, or TFLite to C source.
 
     A QDQ-quantized model gives a full-integer file with the same scales, zero points and weights. What
     cannot be converted is listed whole, and nothing is written. Exit code 1 when --compare finds more
@@ -63,7 +63,11 @@ def convert(model: Path, output: Path | None, n_compared: int, as_json: bool, **
       edgecnn convert model.onnx
       edgecnn convert model.int8.onnx -o model.tflite --compare 20
       edgecnn convert model.onnx --weights int8 --runtime tflite-runtime==2.14
+      edgecnn convert model.tflite -o model_data.h
     """
+    if model.suffix.lower() == ".tflite":
+        _write_header(model, output, as_json)
+        return
     from edgecnn import operations
 
     facts = operations.convert(model, output, n_compared=n_compared, **options)
@@ -75,6 +79,16 @@ def convert(model: Path, output: Path | None, n_compared: int, as_json: bool, **
         terminal.print_conversion(facts, terminal.make_console())
     comparison = facts["comparison"]
     sys.exit(1 if comparison and comparison["agrees"] is False else 0)
+
+
+def _write_header(model: Path, output: Path | None, as_json: bool) -> None:
+    from edgecnn import micro
+
+    facts = micro.write_header(model, output or model.with_suffix(".h"))
+    if as_json:
+        print_json(facts)
+    else:
+        click.echo(f"wrote {facts['file']}: an array of {facts['size_bytes']:,} bytes")
 
 
 @click.command()

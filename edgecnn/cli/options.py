@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,40 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 PATH = click.Path(path_type=Path)
 
 
-def known_target(name: str) -> str:
-    from edgecnn.recipe import TARGET_NAMES
+def on_target(default: str | None = "host") -> Callable[..., Any]:
+    """The options that name a machine; the command is given it opened as `target`. Without a default it must
+    be named.
+    """
+    options = (
+        click.option(
+            "--target",
+            default=default,
+            required=default is None,
+            show_default=default is not None,
+            help="The machine: host, user@host, or a name in ~/.config/edgecnn/targets.yaml.",
+        ),
+        click.option("--ssh-config", type=PATH, metavar="FILE", help="Instead of ~/.ssh/config."),
+        click.option("--accept-new-host-key", is_flag=True, help="Trust a board that ssh does not know yet."),
+    )
 
-    if name not in TARGET_NAMES:
-        raise click.BadParameter(f"{name!r} is not one of: {', '.join(TARGET_NAMES)}", param_hint="--target")
-    return name
+    def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def run(target: str, ssh_config: Path | None, accept_new_host_key: bool, **others: Any) -> Any:
+            from edgecnn.targets import SSHOptions, open_target
+
+            ssh = SSHOptions(ssh_config, accept_new_host_key, say=lambda text: click.echo(text, err=True))
+            machine = open_target(target, ssh)
+            try:
+                return command(target=machine, **others)
+            finally:
+                machine.close()
+
+        given: Callable[..., Any] = run
+        for option in reversed(options):
+            given = option(given)
+        return given
+
+    return decorated
 
 
 data_folders = click.option(

@@ -14,19 +14,26 @@ from edgecnn.cli.printing import finish_report, print_json, terminal_progress
 
 @click.command()
 @click.argument("path", type=PATH, default=Path("recipe.yaml"))
+@click.option(
+    "--folder", type=PATH, metavar="DIR", help="Fit the recipe to your pictures: one sub-directory a class."
+)
 @common
-def init(path: Path) -> None:
+def init(path: Path, folder: Path | None) -> None:
     """Write a recipe with comments, to start from.
 
     PATH is recipe.yaml unless you name another. What is there is never overwritten.
 
     \b
-    Example:
+    Examples:
       edgecnn init my_model.yaml && edgecnn build my_model.yaml
+      edgecnn init --folder pics/ && edgecnn build recipe.yaml
     """
     from edgecnn import recipe_template
 
-    recipe_template.write(path)
+    if folder is None:
+        recipe_template.write(path)
+    else:
+        recipe_template.write_for_folder(path, folder)
     click.echo(f"wrote {path}; next: edgecnn build {path}")
 
 
@@ -38,6 +45,7 @@ def init(path: Path) -> None:
 )
 @data_folders
 @click.option("--force", is_flag=True, help="Do every stage again.")
+@click.option("--allow-code", is_flag=True, help="Run the Python file that the recipe names as its model.")
 @click.option("--dry-run", is_flag=True, help="Say what would run and why; write nothing.")
 @json_option
 @common
@@ -47,6 +55,7 @@ def build(
     overrides: tuple[str, ...],
     data_folders: tuple[Path, ...],
     force: bool,
+    allow_code: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -70,7 +79,7 @@ def build(
         print_json(rows) if as_json else _print_plan(rows)
         return
     with terminal_progress() as progress:
-        report = pipeline.build(recipe, output, **asked, progress=progress)
+        report = pipeline.build(recipe, output, **asked, allow_code=allow_code, progress=progress)
     finish_report(report, as_json)
 
 

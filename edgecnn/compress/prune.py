@@ -54,16 +54,72 @@ def prune(
             raise ValueError(f"pruning cannot widen {name} from {n_channels} to {width} channels")
         if width == n_channels:
             continue
-        remove = (
-            torch_pruning.prune_conv_out_channels
-            if isinstance(layer, nn.Conv2d)
-            else torch_pruning.prune_linear_out_channels
-        )
+        remove = _remover(layer)
         importance = score(graph.get_pruning_group(layer, remove, idxs=list(range(n_channels))))
         # A stable sort, so that equal channels fall in the same order everywhere.
         least = torch.argsort(importance, stable=True)[: n_channels - width]
         graph.get_pruning_group(layer, remove, idxs=sorted(least.tolist())).prune()
     model.zero_grad(set_to_none=True)
+
+
+def cut(model: nn.Module, widths: dict[str, int], input_shape: tuple[int, int, int]) -> None:
+    """Makes the layers of `model` as narrow as `widths` say, whatever channels go: weights are loaded after it.
+
+    Channels that depend on one another are cut together; `input_shape` is (channels, height, width).
+    """
+    images = torch.zeros(2, *input_shape, device=next(model.parameters()).device)
+    prune(model, widths, "magnitude", images, torch.zeros(2, dtype=torch.int64), seed=0)
+
+
+def prunable_layers(model: nn.Module, images_nchw: torch.Tensor) -> tuple[str, ...]:
+    """The names of the convolutions and linear layers of a network of unknown make whose channels may go.
+
+    Not those that decide the outputs (the layer that runs last, and what its outputs are added to), nor those
+    that a grouped convolution reads or is: what is left of it must divide into its groups. Of a depthwise one
+    channels may go, since its groups go with them.
+    """
+    last = _last_run(model.eval(), images_nchw)
+    graph = torch_pruning.DependencyGraph().build_dependency(model, example_inputs=images_nchw)
+    free = []
+    for name, layer in model.named_modules():
+        if not isinstance(layer, (nn.Conv2d, nn.Linear)) or layer not in graph.module2node:
+            continue
+        group = graph.get_pruning_group(layer, _remover(layer), idxs=[0])
+        coupled = {id(dependency.target.module) for dependency, _ in group if _is_output(dependency)}
+        touched = (dependency.target.module for dependency, _ in group)
+        if id(last) not in coupled and not any(map(_is_grouped, touched)):
+            free.append(name)
+    return tuple(free)
+
+
+def _last_run(model: nn.Module, images_nchw: torch.Tensor) -> nn.Module | None:
+    """The convolution or linear layer that runs last."""
+    ran: list[nn.Module] = []
+    layers = [layer for layer in model.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
+    hooks = [layer.register_forward_hook(lambda one, *_: ran.append(one)) for layer in layers]
+    try:
+        with torch.no_grad():
+            model(images_nchw)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return ran[-1] if ran else None
+
+
+def _remover(layer: nn.Module) -> Callable[..., object]:
+    """torch-pruning's function that takes output channels out of `layer`."""
+    is_convolution = isinstance(layer, nn.Conv2d)
+    return torch_pruning.prune_conv_out_channels if is_convolution else torch_pruning.prune_linear_out_channels
+
+
+def _is_output(dependency: torch_pruning.dependency.Dependency) -> bool:
+    """Whether it takes away output channels of its target, not only inputs."""
+    return "out_channels" in dependency.handler.__name__
+
+
+def _is_grouped(layer: nn.Module) -> bool:
+    """A convolution in groups of more than one channel."""
+    return isinstance(layer, nn.Conv2d) and 1 < layer.groups < layer.out_channels
 
 
 def _importance(criterion: str, seed: int) -> Callable[[object], torch.Tensor]:

@@ -22,7 +22,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Dataset:
-    """One split: `images_nhwc` uint8 [n, height, width, channels], `labels` int64 [n] in 0..n_classes-1."""
+    """One split: `images_nhwc` uint8 [n, height, width, channels], `labels` int64 [n] in 0..n_classes-1, or all
+    -1 where the pictures have none.
+    """
 
     images_nhwc: np.ndarray
     labels: np.ndarray
@@ -32,18 +34,28 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def is_labelled(self) -> bool:
+        return not np.any(self.labels < 0)
+
+    def labelled_by(self, classes: np.ndarray) -> Dataset:
+        """These pictures, with `classes` for labels where they have none."""
+        return self if self.is_labelled else replace(self, labels=classes.astype(np.int64))
+
 
 @dataclass(frozen=True)
 class Splits:
     """The three parts of a data set. The test part serves for nothing but the final figures.
 
-    `notes` is what the user should know of the data: broken files left out, few pictures.
+    `notes` is what the user should know of the data: broken files left out, few pictures. `fitted`: the
+    pictures are as the `Preprocessing` asks for already.
     """
 
     train: Dataset
     validation: Dataset
     test: Dataset
     notes: tuple[str, ...] = ()
+    fitted: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,7 @@ class Options:
     seed: int = 0
     validation_share: float = 0.1
     test_share: float = 0.2
+    classes: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +94,7 @@ class DatasetInfo:
     module: str
     preprocessing: Preprocessing
     brought: bool = False
+    labelled: bool = True
 
 
 _GREY_28 = Preprocessing(height=28, width=28, channels=1, mean=(0.1307,), std=(0.3081,))
@@ -98,6 +112,9 @@ DATASETS = {
             height=32, width=32, channels=3, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)
         ),
     ),
+    "folder": DatasetInfo("edgecnn.data.folder", _BROUGHT, brought=True),
+    "npz": DatasetInfo("edgecnn.data.npz", _BROUGHT, brought=True),
+    "pictures": DatasetInfo("edgecnn.data.pictures", _BROUGHT, brought=True, labelled=False),
 }
 
 
@@ -127,8 +144,17 @@ def load(
 
 
 def read(source: Source, preprocessing: Preprocessing, progress: Progress | None = None) -> Splits:
-    """The splits of `source`, every picture fitted to the size of `preprocessing`."""
+    """The splits of `source`, every picture fitted to the size of `preprocessing`.
+
+    To their notes come those on few pictures and uneven classes.
+    """
+    from edgecnn.data.notes import on_size_and_balance
+
     splits = source.read(preprocessing, progress or Silent())
+    if splits.train.is_labelled:
+        splits = replace(splits, notes=(*splits.notes, *on_size_and_balance(splits)))
+    if splits.fitted:
+        return splits
 
     def fitted(part: Dataset) -> Dataset:
         return replace(part, images_nhwc=fit_images(part.images_nhwc, preprocessing))

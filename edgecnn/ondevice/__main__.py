@@ -6,26 +6,28 @@ A fault is an object too: {"error": what, "fix": how to mend it}, with exit code
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 import time
 import traceback
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Dict, List, NoReturn, Optional
+from typing import Any, Dict, Iterable, List, NoReturn, Optional, Tuple
 
 import numpy as np
 
 from edgecnn.ondevice import environment
 from edgecnn.ondevice.benchmark import Plan, benchmark
+from edgecnn.ondevice.camera import frames
 from edgecnn.ondevice.evaluate import evaluate
 from edgecnn.ondevice.manifest import DeviceError, Manifest
+from edgecnn.ondevice.marked import run_marked
 from edgecnn.ondevice.memory import peak_memory
-from edgecnn.ondevice.predict import picture_files, predict, preferred_runtime
+from edgecnn.ondevice.predict import as_text, classify, own_manifest, picture_files, preferred_runtime
 from edgecnn.ondevice.preprocess import load_images
 from edgecnn.ondevice.run import run
-from edgecnn.ondevice.runtimes import RUNTIMES, require_file
+from edgecnn.ondevice.runtimes import RUNTIMES, load_model, require_file
+from edgecnn.ondevice.survey import survey
 
 EXIT_FAULT = 3
 EXIT_INTERRUPTED = 130
@@ -44,26 +46,38 @@ def main(arguments: Optional[List[str]] = None) -> int:
         answer = options.verb(options)
     except DeviceError as fault:
         answer = {"error": fault.what, "fix": fault.fix}
+        if "--text" in (sys.argv[1:] if arguments is None else arguments):
+            return _told(fault)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except Exception as fault:
         traceback.print_exc()
         answer = {"error": f"{type(fault).__name__}: {fault}", "fix": None}
-    print(json.dumps(answer, allow_nan=False), flush=True)
+    if answer:
+        print(json.dumps(answer, allow_nan=False), flush=True)
     return EXIT_FAULT if "error" in answer else 0
+
+
+def _told(fault: DeviceError) -> int:
+    """A fault, for a person."""
+    print(f"error: {fault.what}" + (f"\n  fix: {fault.fix}" if fault.fix else ""), file=sys.stderr)
+    return EXIT_FAULT
 
 
 def parser() -> argparse.ArgumentParser:
     top = _Parser(prog="edgecnn.ondevice", description="Runs and measures one model file on this machine.")
     verbs = top.add_subparsers(metavar="VERB", required=True)
     verbs.add_parser("probe", help="what this machine is").set_defaults(verb=_probe)
+    verbs.add_parser("survey", help="what this machine has and lacks").set_defaults(verb=_survey)
     _add_evaluate(verbs)
     _add_benchmark(verbs)
     memory = verbs.add_parser("memory", help="peak resident memory of loading and running a model")
     _add_model(memory)
     memory.set_defaults(verb=_memory)
     _add_predict(verbs)
+    _add_camera(verbs)
     _add_run(verbs)
+    _add_marked(verbs)
     return top
 
 
@@ -108,17 +122,42 @@ def _add_run(verbs: Any) -> None:
     verb.set_defaults(verb=_run)
 
 
+def _add_marked(verbs: Any) -> None:
+    verb = verbs.add_parser("marked", help="inferences for a counter of instructions")
+    verb.add_argument("model", type=Path)
+    verb.add_argument("--runtime", choices=sorted(RUNTIMES), required=True)
+    verb.add_argument("--runs", type=int, required=True)
+    verb.set_defaults(verb=_marked)
+
+
 def _add_predict(verbs: Any) -> None:
     verb = verbs.add_parser("predict", help="the most probable classes of pictures")
     _add_model(verb)
-    _add_manifest(verb)
     verb.add_argument("pictures", type=Path, nargs="+", help="PNG, JPEG or .npy files, or folders of them")
-    verb.add_argument("--top", type=int, default=5)
+    _add_guesses(verb)
     verb.set_defaults(verb=_predict)
+
+
+def _add_camera(verbs: Any) -> None:
+    verb = verbs.add_parser("camera", help="the most probable classes of what a Raspberry Pi's camera sees")
+    _add_model(verb)
+    verb.add_argument("--frames", type=int, default=1, help="how many pictures to take")
+    _add_guesses(verb)
+    verb.set_defaults(verb=_camera)
+
+
+def _add_guesses(verb: argparse.ArgumentParser) -> None:
+    _add_manifest(verb)
+    verb.add_argument("--top", type=int, default=5)
+    verb.add_argument("--text", action="store_true", help="a line for each picture instead of JSON")
 
 
 def _probe(options: argparse.Namespace) -> Dict[str, Any]:
     return environment.probe()
+
+
+def _survey(options: argparse.Namespace) -> Dict[str, Any]:
+    return survey()
 
 
 def _evaluate(options: argparse.Namespace) -> Dict[str, Any]:
@@ -173,12 +212,32 @@ def _memory(options: argparse.Namespace) -> Dict[str, Any]:
     return peak_memory(options.model, _runtime(options), options.threads)
 
 
+def _marked(options: argparse.Namespace) -> Dict[str, Any]:
+    return run_marked(options.model, options.runtime, options.runs)
+
+
 def _predict(options: argparse.Namespace) -> Dict[str, Any]:
     pictures = picture_files(options.pictures)
-    predictions = predict(
-        options.model, _manifest(options), pictures, _runtime(options), options.threads, options.top
-    )
-    return {"predictions": [asdict(prediction) for prediction in predictions]}
+    return _classify_all(options, ((picture, None) for picture in pictures))
+
+
+def _camera(options: argparse.Namespace) -> Dict[str, Any]:
+    return _classify_all(options, frames(options.frames))
+
+
+def _classify_all(
+    options: argparse.Namespace, pictures: Iterable[Tuple[Path, Optional[float]]]
+) -> Dict[str, Any]:
+    """`pictures` are pairs of a file and the milliseconds that taking it cost, None where no camera did."""
+    manifest = _manifest(options)
+    runtime = load_model(_runtime(options), options.model, options.threads)
+    predictions = []
+    for picture, capture_ms in pictures:
+        prediction = replace(classify(runtime, manifest, picture, options.top), capture_ms=capture_ms)
+        if options.text:
+            print(as_text(prediction), flush=True)
+        predictions.append(asdict(prediction))
+    return {} if options.text else {"predictions": predictions}
 
 
 def _runtime(options: argparse.Namespace) -> str:
@@ -194,15 +253,7 @@ def _manifest(options: argparse.Namespace) -> Manifest:
         except OSError as fault:
             raise DeviceError(f"cannot read {options.manifest}: {fault.strerror}", "check the path") from fault
         return Manifest.from_json(text)
-    manifest = Manifest.read_for(options.model)
-    found = hashlib.sha256(options.model.read_bytes()).hexdigest()
-    if found != manifest.file_sha256:
-        raise DeviceError(
-            f"{options.model.name} is not the file that its manifest describes"
-            f" (sha256 {found[:12]}..., manifest {manifest.file_sha256[:12]}...)",
-            "copy model and manifest together, or rebuild the artifact",
-        )
-    return manifest
+    return own_manifest(options.model)
 
 
 if __name__ == "__main__":

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import struct
+import subprocess
 from pathlib import Path
 from typing import Any, Dict, Optional
-
-import numpy as np
-
-from edgecnn.ondevice.runtimes import installed_versions
 
 
 def probe(root: Path = Path("/")) -> Dict[str, Any]:
     """The machine and its software. `root` is where /proc and /sys are looked for."""
+    # Here, so that the rest of this file can be used where numpy is missing.
+    import numpy as np
+
+    from edgecnn.ondevice.runtimes import installed_versions
+
     return {
         "cpu_model": cpu_model(root),
         "arch": platform.machine(),
@@ -22,7 +25,7 @@ def probe(root: Path = Path("/")) -> Dict[str, Any]:
         "n_cores": usable_cores(),
         "governor": governor(root),
         "memory_bytes": memory_bytes(root),
-        "board_model": _text(root / "proc/device-tree/model"),
+        "board_model": board_model(root),
         "os": os_name(root),
         "kernel": platform.release(),
         "python": platform.python_version(),
@@ -42,6 +45,14 @@ def conditions(root: Path = Path("/")) -> Dict[str, Any]:
         "temperature_c": temperature_c(root),
         "throttle_flags": throttle_flags(root),
     }
+
+
+def board_model(root: Path) -> Optional[str]:
+    """Such as "Raspberry Pi 4 Model B Rev 1.4". /proc/device-tree is a link to the folder in /sys."""
+    for folder in ("proc/device-tree", "sys/firmware/devicetree/base"):
+        if found := _text(root / folder / "model"):
+            return found
+    return None
 
 
 def usable_cores() -> int:
@@ -102,10 +113,27 @@ def temperature_c(root: Path) -> Optional[float]:
 
 
 def throttle_flags(root: Path) -> Optional[int]:
-    """A Raspberry Pi's flags: bits 0-3 under-voltage, capped, throttled, hot now; bits 16-19 since boot."""
-    text = _text(root / "sys/devices/platform/soc/soc:firmware/get_throttled")
+    """A Raspberry Pi's flags: bits 0-3 under-voltage, capped, throttled, hot now; bits 16-19 since boot.
+
+    From the firmware's file in /sys, whose place differs from board to board, else from `vcgencmd`.
+    """
+    for path in sorted(root.glob("sys/devices/platform/soc*/soc*firmware/get_throttled")):
+        text = _text(path)
+        if text is not None:
+            return _hexadecimal(text)
+    tool = shutil.which("vcgencmd") if root == Path("/") else None
+    if tool is None:
+        return None
     try:
-        return None if text is None else int(text, 16)
+        said = subprocess.run([tool, "get_throttled"], stdout=subprocess.PIPE, timeout=5, text=True).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return _hexadecimal(said.partition("=")[2].strip())
+
+
+def _hexadecimal(text: str) -> Optional[int]:
+    try:
+        return int(text, 16)
     except ValueError:
         return None
 

@@ -57,7 +57,8 @@ class Manifest:
     """The JSON beside each model file (`x.tflite` -> `x.tflite.json`).
 
     `layout` is that of the image input: NHWC for TFLite, NCHW for ONNX. The outputs are logits:
-    softmax is done by whoever shows probabilities.
+    softmax is done by whoever shows probabilities; or `output` is "probabilities". Where the most probable
+    class has less than `reject_below` (0..1), the answer is "none of these"; None: there always is an answer.
     """
 
     format: str
@@ -75,11 +76,16 @@ class Manifest:
     recipe_name: str
     recipe_sha256: str
     output: str = "logits"
+    reject_below: Optional[float] = None
     tool_versions: Dict[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2) + "\n"
+        fields = asdict(self)
+        if self.reject_below is None:
+            # An older edgecnn on a board reads manifests that do not use it.
+            del fields["reject_below"]
+        return json.dumps(fields, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
@@ -9,9 +11,9 @@ from typing import List, Optional, Sequence, Tuple
 import numpy as np
 
 from edgecnn.ondevice.evaluate import evaluate_loaded
-from edgecnn.ondevice.manifest import DeviceError, Manifest
+from edgecnn.ondevice.manifest import DeviceError, Manifest, TensorSpec
 from edgecnn.ondevice.preprocess import PICTURE_SUFFIXES, decode_picture, dequantize
-from edgecnn.ondevice.runtimes import available_runtimes, format_of, load_model
+from edgecnn.ondevice.runtimes import available_runtimes, format_of, load_model, require_file
 from edgecnn.ondevice.runtimes.runtime import Runtime
 
 
@@ -26,10 +28,20 @@ class Guess:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable classes of one picture, the best first."""
+    """The most probable classes of one picture, the best first.
+
+    `resize_ms`: decoding the picture and fitting it to the model's size; `invoke_ms`: the network with its
+    normalization; `capture_ms` is None for a picture that no camera took. `rejected`: the answer is "none of
+    these", for the best class has less than the manifest's `reject_below`.
+    """
 
     picture: str
     guesses: Tuple[Guess, ...]
+    resize_ms: float
+    invoke_ms: float
+    capture_ms: Optional[float] = None
+    rejected: bool = False
+    reject_below: Optional[float] = None
 
 
 def predict(
@@ -44,16 +56,43 @@ def predict(
 
     Raises DeviceError where a picture cannot be read or the model cannot be run.
     """
+    runtime = load_model(runtime_name or preferred_runtime(model), model, num_threads)
+    return [classify(runtime, manifest, picture, top_k) for picture in pictures]
+
+
+def classify(runtime: Runtime, manifest: Manifest, picture: Path, top_k: int) -> Prediction:
+    """`predict` for one picture and a model that is loaded already."""
     if top_k < 1:
         raise DeviceError(f"{top_k} classes asked for", "ask for 1 or more")
-    runtime = load_model(runtime_name or preferred_runtime(model), model, num_threads)
-    predictions = []
-    for picture in pictures:
-        pixels = decode_picture(picture, manifest.preprocessing)
-        outputs = evaluate_loaded(runtime, manifest, pixels[np.newaxis])
-        probabilities = _probabilities(outputs, runtime, manifest)[0]
-        predictions.append(Prediction(str(picture), _best(probabilities, manifest, top_k)))
-    return predictions
+    clock = time.perf_counter
+    start = clock()
+    pixels = decode_picture(picture, manifest.preprocessing)
+    resized = clock()
+    outputs = evaluate_loaded(runtime, manifest, pixels[np.newaxis])
+    invoked = clock()
+    found = probabilities(outputs, manifest, runtime.single_output())[0]
+    return Prediction(
+        str(picture),
+        _best(found, manifest, top_k),
+        (resized - start) * 1e3,
+        (invoked - resized) * 1e3,
+        rejected=manifest.reject_below is not None and bool(found.max() < manifest.reject_below),
+        reject_below=manifest.reject_below,
+    )
+
+
+def own_manifest(model: Path) -> Manifest:
+    """The manifest beside the model file. Raises DeviceError where it is missing or of another file."""
+    require_file(model)
+    manifest = Manifest.read_for(model)
+    found = hashlib.sha256(model.read_bytes()).hexdigest()
+    if found != manifest.file_sha256:
+        raise DeviceError(
+            f"{model.name} is not the file that its manifest describes"
+            f" (sha256 {found[:12]}..., manifest {manifest.file_sha256[:12]}...)",
+            "copy model and manifest together, or rebuild the artifact",
+        )
+    return manifest
 
 
 def preferred_runtime(model: Path) -> str:
@@ -87,6 +126,15 @@ def picture_files(paths: Sequence[Path]) -> List[Path]:
     return files
 
 
+def as_text(prediction: Prediction) -> str:
+    """ "digit.png: 7 99.6 %, 1 0.2 % (resize 0.8 ms, invoke 0.2 ms)"."""
+    guesses = ", ".join(f"{guess.class_name} {guess.probability:.1%}" for guess in prediction.guesses)
+    times = {"capture": prediction.capture_ms, "resize": prediction.resize_ms, "invoke": prediction.invoke_ms}
+    told = ", ".join(f"{name} {ms:.1f} ms" for name, ms in times.items() if ms is not None)
+    answer = f"none of these ({guesses})" if prediction.rejected else guesses
+    return f"{Path(prediction.picture).name}: {answer} ({told})"
+
+
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities along the last axis, float64; the largest logit is subtracted against overflow."""
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
@@ -94,12 +142,16 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
-def _probabilities(outputs: np.ndarray, runtime: Runtime, manifest: Manifest) -> np.ndarray:
-    spec = runtime.single_output()
-    if spec.scale is None and manifest.outputs:
+def probabilities(
+    outputs: np.ndarray, manifest: Manifest, spec: Optional[TensorSpec] = None
+) -> np.ndarray:
+    """Probabilities, float64 [n, classes], of a model's raw `outputs`; `spec` is that of its output, by default
+    the manifest's. Raises DeviceError for integers of unknown scale.
+    """
+    if (spec is None or spec.scale is None) and manifest.outputs:
         spec = manifest.outputs[0]
     if np.issubdtype(outputs.dtype, np.integer):
-        if spec.scale is None or spec.zero_point is None:
+        if spec is None or spec.scale is None or spec.zero_point is None:
             raise DeviceError(
                 f"the output is {outputs.dtype}, but neither the model nor its manifest has its scale",
                 "rebuild the artifact",

@@ -12,6 +12,8 @@ from edgecnn.ondevice.manifest import DeviceError, Preprocessing, TensorSpec
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".npy")
 FITS = ("stretch", "crop", "letterbox")
 RESIZE_FILTERS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
+# What a file of these suffixes may hold: Pillow reads some other formats by running other programs.
+_PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 # A picture of more pixels is refused before it is decoded: a small file can unpack to gigabytes.
 MAX_PIXELS = 64_000_000
 
@@ -33,7 +35,7 @@ def decode_picture(path: Path, preprocessing: Preprocessing) -> np.ndarray:
         ) from fault
     mode = _picture_mode(preprocessing)
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=_PILLOW_FORMATS) as opened:
             if opened.width * opened.height > MAX_PIXELS:
                 raise ValueError(f"{opened.width} x {opened.height} pixels are too many")
             fitted = fit(upright(opened).convert(mode), preprocessing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,17 @@ from edgecnn.steps.manifests import (
     format_of,
     manifest_for,
     onnx_specs,
+    output_of,
     precision_of,
     tool_versions,
     variant_of,
 )
 from edgecnn.steps.networks import ONNX_FILE, Workshop
 from edgecnn.steps.quantization import QUANTIZED_FILE
+from edgecnn.steps.rejection import threshold
 
 
-def export_stage(shop: Workshop, networks: tuple[Stage, ...], quantized: Stage | None) -> Stage:
+def export_stage(shop: Workshop, networks: tuple[Stage, ...], quantizations: tuple[Stage, ...]) -> Stage:
     """Every file of the recipe, `<recipe name>.<key>`, with its manifest.
 
     The facts are `artifacts` (as in the report), `ledger` (what each stage's network would weigh) and `notes`.
@@ -38,13 +40,14 @@ def export_stage(shop: Workshop, networks: tuple[Stage, ...], quantized: Stage |
     def work(folder: Path) -> dict[str, Any]:
         graphs = {"dense.fp32": _graph_of(shop, networks[0]), "fp32": _graph_of(shop, networks[-1])}
         costs = {"dense.fp32": _cost_of(shop, networks[0]), "fp32": _cost_of(shop, networks[-1])}
-        if quantized:
-            graphs["int8"], costs["int8"] = _graph_of(shop, quantized), costs["fp32"]
+        if recipe.quantized_precision:
+            graphs[recipe.quantized_precision] = _graph_of(shop, quantizations[-1])
+            costs[recipe.quantized_precision] = costs["fp32"]
         shop.progress.start("export", total=len(recipe.artifact_keys))
-        artifacts, notes = [], []
+        artifacts, notes, kind = [], [], output_of(shop.store.folder(networks[-1]) / ONNX_FILE)
         for key in recipe.artifact_keys:
             network, _, suffix = key.rpartition(".")
-            content, inputs, outputs, said = WRITERS[suffix](graphs[network])
+            content, inputs, outputs, said = WRITERS[suffix](graphs[network], network)
             notes += [f"{key}: {note}" for note in said]
             artifact = _artifact(recipe, key, content, costs[network])
             manifest = manifest_for(
@@ -56,15 +59,19 @@ def export_stage(shop: Workshop, networks: tuple[Stage, ...], quantized: Stage |
                 class_names=shop.source.class_names,
                 n_params=artifact.n_params,
                 n_macs=artifact.n_macs,
+                output=kind,
             )
             files.write_bytes(folder / artifact.file, content)
+            if recipe.reject:
+                limit = threshold(folder / artifact.file, manifest, shop.splits.validation, recipe.reject.keep)
+                manifest = replace(manifest, reject_below=limit)
             files.write_text(Manifest.path_for(folder / artifact.file), manifest.to_json())
             artifacts.append(artifact.model_dump(mode="json"))
             shop.progress.advance(1, key)
         shop.progress.finish(f"{len(artifacts)} files")
-        return {"artifacts": artifacts, "ledger": _ledger(shop, networks, quantized), "notes": notes}
+        return {"artifacts": artifacts, "ledger": _ledger(shop, networks, quantizations), "notes": notes}
 
-    needs = (*networks, *((quantized,) if quantized else ()))
+    needs = (*networks, *quantizations)
     inputs = {
         "name": recipe.name,
         "recipe": recipe.sha256,
@@ -79,6 +86,7 @@ def export_stage(shop: Workshop, networks: tuple[Stage, ...], quantized: Stage |
         "edgecnn.records",
         "edgecnn.steps.artifacts",
         "edgecnn.steps.manifests",
+        "edgecnn.steps.rejection",
     )
     return Stage("export", inputs, work, needs, code)
 
@@ -95,18 +103,22 @@ def _cost_of(shop: Workshop, network: Stage) -> Cost:
     return count(onnx.load(shop.store.folder(network) / ONNX_FILE))
 
 
-def _ledger(shop: Workshop, networks: tuple[Stage, ...], quantized: Stage | None) -> list[dict[str, Any]]:
+def _ledger(
+    shop: Workshop, networks: tuple[Stage, ...], quantizations: tuple[Stage, ...]
+) -> list[dict[str, Any]]:
     """By stage: parameters, MACs, and what the network weighs as the .tflite that it would be."""
     rows = []
-    for stage in (*networks, *((quantized,) if quantized else ())):
-        tflite = convert(_graph_of(shop, stage)).data
+    last = (*networks, *quantizations)[-1]
+    for stage in (*networks, *quantizations):
+        precision = shop.recipe.quantized_precision if stage is last else None
+        tflite, *_ = _as_tflite(_graph_of(shop, stage), precision or "")
         weight = {
             "weight_bytes": tflite_weight_bytes(tflite),
             "file_bytes": len(tflite),
             # mtime=0: the same network gives the same figure.
             "gzip_bytes": len(gzip.compress(tflite, mtime=0)),
         }
-        network = networks[-1] if stage is quantized else stage
+        network = networks[-1] if stage in quantizations else stage
         rows.append({"stage": stage.name, **asdict(_cost_of(shop, network)), **weight})
     return rows
 
@@ -114,16 +126,16 @@ def _ledger(shop: Workshop, networks: tuple[Stage, ...], quantized: Stage | None
 _Written = tuple[bytes, tuple[TensorSpec, ...], tuple[TensorSpec, ...], tuple[str, ...]]
 
 
-def _as_onnx(onnx_path: Path) -> _Written:
+def _as_onnx(onnx_path: Path, _: str) -> _Written:
     return (onnx_path.read_bytes(), *onnx_specs(onnx_path), ())
 
 
-def _as_tflite(onnx_path: Path) -> _Written:
-    conversion = convert(onnx_path)
+def _as_tflite(onnx_path: Path, precision: str) -> _Written:
+    conversion = convert(onnx_path, weights="int4" if precision == "int4" else "as-is")
     return conversion.data, conversion.inputs, conversion.outputs, conversion.notes
 
 
-WRITERS: dict[str, Callable[[Path], _Written]] = {"onnx": _as_onnx, "tflite": _as_tflite}
+WRITERS: dict[str, Callable[[Path, str], _Written]] = {"onnx": _as_onnx, "tflite": _as_tflite}
 
 
 def _artifact(recipe: Recipe, key: str, content: bytes, cost: Cost) -> Artifact:

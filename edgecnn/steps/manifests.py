@@ -9,9 +9,10 @@ from typing import Any, Literal
 import numpy as np
 
 import edgecnn
+from edgecnn.ondevice.evaluate import evaluate
 from edgecnn.ondevice.manifest import Manifest, TensorSpec
 from edgecnn.recipe import Recipe
-from edgecnn.steps.networks import installed_version
+from edgecnn.steps.networks import Workshop, installed_version
 
 TOOLS = ("torch", "onnx", "onnxruntime", "neural-compressor", "ai-edge-litert")
 
@@ -26,6 +27,7 @@ def manifest_for(
     class_names: tuple[str, ...],
     n_params: int,
     n_macs: int,
+    output: str = "logits",
 ) -> Manifest:
     """The manifest of the file `<recipe name>.<key>` with that `content`."""
     return Manifest(
@@ -43,8 +45,32 @@ def manifest_for(
         file_sha256=hashlib.sha256(content).hexdigest(),
         recipe_name=recipe.name,
         recipe_sha256=recipe.sha256,
+        output=output,
         tool_versions=tool_versions(),
     )
+
+
+def onnx_outputs(shop: Workshop, path: Path, images_nhwc: np.ndarray) -> np.ndarray:
+    """The outputs [n, classes] of an ONNX file that is no artifact yet, on onnxruntime. Raises DeviceError."""
+    manifest = manifest_for(
+        shop.recipe,
+        path.name,
+        path.read_bytes(),
+        *onnx_specs(path),
+        class_names=shop.source.class_names,
+        n_params=0,
+        n_macs=0,
+    )
+    return evaluate(path, manifest, images_nhwc, "onnxruntime")
+
+
+def output_of(path: Path) -> str:
+    """What the float ONNX network at `path` gives: "probabilities" if it ends in a softmax, else "logits"."""
+    import onnx
+
+    graph = onnx.load(path).graph
+    last = [node.op_type for node in graph.node if graph.output[0].name in node.output]
+    return "probabilities" if last == ["Softmax"] else "logits"
 
 
 def onnx_specs(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
@@ -65,8 +91,9 @@ def format_of(key: str) -> Literal["onnx", "tflite"]:
     return "tflite" if key.endswith(".tflite") else "onnx"
 
 
-def precision_of(key: str) -> Literal["fp32", "int8"]:
-    return "int8" if "int8" in key.split(".") else "fp32"
+def precision_of(key: str) -> Literal["fp32", "int8", "int4"]:
+    parts = key.split(".")
+    return "int8" if "int8" in parts else "int4" if "int4" in parts else "fp32"
 
 
 def variant_of(key: str) -> Literal["dense", "final"]:

@@ -3,46 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgecnn import metrics
 from edgecnn.data import Dataset
-from edgecnn.errors import UsageError
-from edgecnn.ondevice.manifest import DeviceError, Manifest
 from edgecnn.progress import Progress
-from edgecnn.records import Artifact, ClassFigures, FloatParity, Measurement, ParityRecord
+from edgecnn.records import Artifact, Measurement
 from edgecnn.stages import Stage
+from edgecnn.steps.boards import board_parity, host_outputs
+from edgecnn.steps.evaluation import (
+    Outputs,
+    accuracy_records,
+    float_parity_records,
+    parity_records,
+    run_all,
+    thread_counts,
+)
 from edgecnn.steps.networks import Workshop
-from edgecnn.targets import TARGETS
+from edgecnn.steps.rejection import with_rejection
 from edgecnn.targets.host import HostTarget
 from edgecnn.targets.record import BenchmarkJob, Environment, LatencyRecord
+from edgecnn.targets.target import Target
 
 # How long each file is timed: process launches, and seconds of inference over all of them.
 ROUNDS = 3
 MIN_TOTAL_S = 1.0
-# What every drop is measured against.
-DENSE = "dense.fp32.onnx"
-# The float files of the compressed network, the preferred one first: what `agreement` is measured against.
-FLOAT_KEYS = ("fp32.onnx", "fp32.tflite")
-PARITY_REFERENCES = (("onnxruntime, optimizations off", False), ("onnxruntime, as users run it", True))
-
-
-def thread_counts(environment: Environment) -> tuple[int, ...]:
-    """One thread, and all cores."""
-    return tuple(sorted({1, environment.n_cores}))
 
 
 def measure_stages(
-    shop: Workshop, target_name: str, environment: Environment, export: Stage
+    shop: Workshop, target: Target, environment: Environment, export: Stage
 ) -> tuple[Stage, Stage]:
     """The evaluate and benchmark stages for one target."""
-    target = TARGETS[target_name]()
     inputs = {
-        "target": target_name,
+        "target": target.name,
         "runtimes": environment.runtimes,
         "threads": list(thread_counts(environment)),
         **machine_identity(environment),
@@ -64,12 +60,15 @@ def measure_stages(
         "edgecnn.metrics",
         "edgecnn.ondevice",
         "edgecnn.records",
+        "edgecnn.steps.boards",
+        "edgecnn.steps.evaluation",
         "edgecnn.steps.measurements",
+        "edgecnn.steps.rejection",
         "edgecnn.targets",
     )
     return (
-        Stage(f"evaluate-{target_name}", inputs, evaluate, (export,), code),
-        Stage(f"benchmark-{target_name}", {**inputs, **timing}, benchmark, (export,), code),
+        Stage(f"evaluate-{target.name}", inputs, evaluate, (export,), code),
+        Stage(f"benchmark-{target.name}", {**inputs, **timing}, benchmark, (export,), code),
     )
 
 
@@ -89,153 +88,63 @@ def _evaluate(
     folder: Path,
     where: Path,
     artifacts: list[Artifact],
-    target: HostTarget,
+    target: Target,
     environment: Environment,
 ) -> dict[str, Any]:
     """Runs everything, leaves the raw outputs in `folder`, returns accuracy and parity as plain JSON."""
     test = shop.splits.test
-    outputs = run_all(where, artifacts, test, target, environment, shop.progress)
-    for (key, runtime, threads), logits in outputs.items():
+    found = evaluate_all(where, artifacts, test, target, environment, shop.progress)
+    for (key, runtime, threads), logits in found.outputs.items():
         np.save(folder / f"{key}.{runtime}.{threads}.npy", logits)
-    measured = accuracy_records(artifacts, outputs, test, environment)
-    parity = parity_records(where, artifacts, outputs, test, target)
     return {
-        "measurements": {key: [m.model_dump(mode="json") for m in ms] for key, ms in measured.items()},
-        "parity": [record.model_dump(mode="json") for record in parity],
-        "float_parity": [record.model_dump(mode="json") for record in float_parity_records(outputs)],
+        "measurements": {key: [m.model_dump(mode="json") for m in ms] for key, ms in found.measured.items()},
+        **{
+            kind: [record.model_dump(mode="json") for record in records]
+            for kind, records in found.parities.items()
+        },
     }
 
 
-def read_manifest(path: Path) -> Manifest:
-    """The manifest beside the model file at `path`. Raises UsageError where there is none that can be read."""
-    try:
-        return Manifest.read_for(path)
-    except DeviceError as fault:
-        raise UsageError(fault.what, where=str(path), fix=fault.fix) from fault
+@dataclass(frozen=True)
+class Evaluated:
+    """What running every artifact gave: raw outputs, records by artifact key, parity fields of a report."""
+
+    outputs: Outputs
+    measured: dict[str, list[Measurement]]
+    parities: dict[str, tuple[Any, ...]]
 
 
-Outputs = dict[tuple[str, str, int], np.ndarray]
-"""(artifact key, runtime, threads) -> raw outputs [n_images, classes], in the output's own dtype."""
-
-
-def run_all(
+def evaluate_all(
     folder: Path,
     artifacts: Sequence[Artifact],
     test: Dataset,
-    target: HostTarget,
+    target: Target,
     environment: Environment,
     progress: Progress,
-) -> Outputs:
-    """Every artifact over the whole test set, on every runtime and thread count that the target has for it."""
-    runs = [
-        (artifact, runtime, threads)
-        for artifact in artifacts
-        for runtime in target.runtimes_for(artifact.format)
-        for threads in thread_counts(environment)
-    ]
-    progress.start("evaluate", total=len(runs))
-    outputs: Outputs = {}
-    for artifact, runtime, threads in runs:
-        path = folder / artifact.file
-        outputs[artifact.key, runtime, threads] = target.evaluate(
-            path, read_manifest(path), test.images_nhwc, runtime, num_threads=threads
+) -> Evaluated:
+    """Runs every artifact on `target`. On a board they are compared with the same files on this machine."""
+    outputs = run_all(folder, artifacts, test, target, environment, progress)
+    if isinstance(target, HostTarget):
+        measured = accuracy_records(artifacts, outputs, test, environment)
+        return Evaluated(
+            outputs,
+            with_rejection(folder, artifacts, measured, outputs, test),
+            {
+                "parity": tuple(parity_records(folder, artifacts, outputs, test, target)),
+                "float_parity": tuple(float_parity_records(outputs)),
+                "board_parity": (),
+            },
         )
-        progress.advance(1, f"{artifact.key} on {runtime}")
-    progress.finish(f"{len(runs)} runs over {len(test):,} test images")
-    return outputs
-
-
-def accuracy_records(
-    artifacts: Sequence[Artifact], outputs: Outputs, test: Dataset, environment: Environment
-) -> dict[str, list[Measurement]]:
-    """By artifact key, one record a run: accuracy and what belongs to it; no times yet."""
-    predicted = {run: metrics.top1(logits) for run, logits in outputs.items()}
-    dense = next(classes for (key, _, _), classes in predicted.items() if key == DENSE)
-    float_key = next((key for key in FLOAT_KEYS if any(run[0] == key for run in predicted)), None)
-    float_predicted = next((classes for run, classes in predicted.items() if run[0] == float_key), None)
-    records: dict[str, list[Measurement]] = {artifact.key: [] for artifact in artifacts}
-    for (key, runtime, threads), classes in predicted.items():
-        scores = metrics.score(classes, test.labels, len(test.class_names))
-        drop = metrics.accuracy_drop(dense, classes, test.labels)
-        float_twin = None if key in (DENSE, float_key) else float_predicted
-        records[key].append(
-            Measurement(
-                runtime=runtime,
-                runtime_version=environment.runtimes[runtime],
-                target=environment.target,
-                emulated=environment.emulated,
-                num_threads=threads,
-                n_images=len(test),
-                accuracy=scores.accuracy,
-                accuracy_drop=drop.drop,
-                accuracy_drop_interval=(drop.low, drop.high),
-                mcnemar_p=drop.mcnemar_p,
-                macro_recall=scores.macro_recall,
-                macro_f1=scores.macro_f1,
-                agreement=metrics.agreement(classes, float_twin) if float_twin is not None else None,
-                per_class=tuple(
-                    ClassFigures(name=name, **asdict(figures))
-                    for name, figures in zip(test.class_names, scores.per_class, strict=True)
-                ),
-                confusion=scores.confusion,
-            )
-        )
-    return records
-
-
-def parity_records(
-    folder: Path, artifacts: Sequence[Artifact], outputs: Outputs, test: Dataset, target: HostTarget
-) -> list[ParityRecord]:
-    """The int8 TFLite file on each runtime against the int8 ONNX file, in integer logits, with one thread.
-
-    Both quantize the same preprocessed images by the same arithmetic, so both see the same int8 input.
-    """
-    by_key = {artifact.key: artifact for artifact in artifacts}
-    if "int8.onnx" not in by_key or "int8.tflite" not in by_key:
-        return []
-    onnx_path, tflite_path = (folder / by_key[key].file for key in ("int8.onnx", "int8.tflite"))
-    output = read_manifest(tflite_path).outputs[0]
-    if output.scale is None or output.zero_point is None:
-        return []
-    records = []
-    for reference, optimize in PARITY_REFERENCES:
-        logits = target.evaluate(
-            onnx_path, read_manifest(onnx_path), test.images_nhwc, "onnxruntime", optimize=optimize
-        )
-        expected = metrics.integer_logits(logits, output.scale, output.zero_point)
-        for (key, runtime, threads), raw in outputs.items():
-            if key != "int8.tflite" or threads != 1:
-                continue
-            found = metrics.parity(expected, metrics.integer_logits(raw, output.scale, output.zero_point))
-            records.append(
-                ParityRecord(
-                    reference=f"int8.onnx on {reference}", candidate=key, runtime=runtime, **asdict(found)
-                )
-            )
-    return records
-
-
-def float_parity_records(outputs: Outputs) -> list[FloatParity]:
-    """The float32 TFLite file on each runtime against the float32 ONNX file on onnxruntime, with one thread."""
-    expected = outputs.get(("fp32.onnx", "onnxruntime", 1))
-    if expected is None:
-        return []
-    return [
-        FloatParity(
-            reference="fp32.onnx on onnxruntime",
-            candidate=key,
-            runtime=runtime,
-            largest_difference=float(np.abs(logits - expected).max() / np.abs(expected).max()),
-            n_images=len(expected),
-        )
-        for (key, runtime, threads), logits in outputs.items()
-        if key == "fp32.tflite" and threads == 1
-    ]
+    on_host = host_outputs(folder, artifacts, test, progress)
+    compared = board_parity(folder, artifacts, outputs, on_host, target.name)
+    measured = accuracy_records(artifacts, outputs, test, environment, reference=on_host)
+    measured = with_rejection(folder, artifacts, measured, outputs, test)
+    return Evaluated(outputs, measured, {"parity": (), "float_parity": (), "board_parity": tuple(compared)})
 
 
 def benchmark_files(
     paths: Sequence[Path],
-    target: HostTarget,
+    target: Target,
     environment: Environment,
     progress: Progress,
     *,

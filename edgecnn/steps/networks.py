@@ -13,16 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecnn import data, files
-from edgecnn.data import Source, Splits, weights
+from edgecnn.data import DATASETS, Source, Splits
 from edgecnn.errors import MissingExtraError
+from edgecnn.models import own_code, weights
+from edgecnn.models.own_code import OwnCode
+from edgecnn.models.weights import Weights
 from edgecnn.progress import Progress
-from edgecnn.recipe import FinetuneStep, PruneStep, Recipe
+from edgecnn.recipe import FinetuneSpec, FinetuneStep, PruneStep, Recipe
 from edgecnn.stages import Stage, StageStore
+from edgecnn.steps import own_model
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from edgecnn.training.distill import Teacher
     from edgecnn.training.loop import Pictures, Settings
 
 ONNX_FILE = "network.onnx"
@@ -36,6 +41,7 @@ CODE = (
     "edgecnn.compress.prune",
     "edgecnn.export.onnx",
     "edgecnn.steps.networks",
+    "edgecnn.steps.own_model",
 )
 
 
@@ -47,6 +53,13 @@ class Workshop:
     store: StageStore
     progress: Progress
     data_folders: tuple[Path, ...] = ()
+    allow_code: bool = False
+
+    @cached_property
+    def own_code(self) -> OwnCode | None:
+        """The user's own network, where the recipe names one; found, not run. Raises ModelError."""
+        spec = self.recipe.model
+        return own_code.find(spec.path) if spec.name == "python" and spec.path else None
 
     @cached_property
     def source(self) -> Source:
@@ -55,7 +68,20 @@ class Workshop:
 
     @cached_property
     def splits(self) -> Splits:
-        return data.read(self.source, self.recipe.preprocessing, self.progress)
+        """The pictures. What is to be known of them is told once, when they are read."""
+        splits = data.read(self.source, self.recipe.preprocessing, self.progress)
+        for note in splits.notes:
+            self.progress.say(note)
+        return splits
+
+    @property
+    def is_labelled(self) -> bool:
+        return DATASETS[self.recipe.data.name].labelled
+
+    @cached_property
+    def weights(self) -> Weights | None:
+        """Those that the recipe's network starts from, found but not read."""
+        return weights.find(self.recipe.model.name, self.recipe.model.weights, self.data_folders)
 
     @cached_property
     def torch_device(self) -> torch.device:
@@ -63,9 +89,7 @@ class Workshop:
 
         Raises MissingExtraError where a package of the extra `train` is not installed.
         """
-        for package in TRAINING_PACKAGES:
-            if importlib.util.find_spec(package) is None:
-                raise MissingExtraError(package, extra="train", needed_for="training")
+        require_training_packages()
         # Before torch is loaded: its idle threads sleep instead of spinning. Spinning is faster on a machine
         # that does nothing else, and many times slower on one that does.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -81,6 +105,13 @@ class Workshop:
             part.split: Pictures(part, self.recipe.preprocessing, self.torch_device)
             for part in (self.splits.train, self.splits.validation)
         }
+
+
+def require_training_packages(needed_for: str = "training") -> None:
+    """Raises MissingExtraError where a package of the extra `train` is not installed."""
+    for package in TRAINING_PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, extra="train", needed_for=needed_for)
 
 
 def source_of(recipe: Recipe, data_folders: tuple[Path, ...] = ()) -> Source:
@@ -111,32 +142,46 @@ def _stage(
     recipe = shop.recipe
 
     def work(folder: Path) -> dict[str, Any]:
-        model, history = make(folder)
-        return _keep(shop, folder, model, history)
+        with own_code.blamed(shop.own_code, f"{recipe.model.path} failed"):
+            model, history = make(folder)
+            return _keep(shop, folder, model, history)
 
-    shared = {
+    return Stage(name, {**training_inputs(shop), **inputs}, work, needs, CODE)
+
+
+def training_inputs(shop: Workshop) -> dict[str, Any]:
+    """What decides the result of every training of a build."""
+    recipe = shop.recipe
+    return {
         "seed": recipe.seed,
         "data": shop.source.sha256,
         "preprocessing": asdict(recipe.preprocessing),
         "model": recipe.model.model_dump(mode="json"),
         "train": recipe.train.model_dump(mode="json"),
+        **({"own code": shop.own_code.sha256} if shop.own_code else {}),
         # They decide the bits of weights and graph.
         **{tool: installed_version(tool) for tool in ("torch", "onnx", "onnxscript")},
     }
-    return Stage(name, {**shared, **inputs}, work, needs, CODE)
 
 
 def _train_stage(shop: Workshop) -> Stage:
-    recipe = shop.recipe
-    start = weights.find(recipe.model.name, recipe.model.weights, shop.data_folders)
-
     def make(folder: Path) -> tuple[nn.Module, list[dict[str, Any]]]:
-        model = _fresh(shop, recipe.model.layer_widths)
-        if start:
-            _begin_from(shop, start.path(shop.progress), model)
-        return model, _train(shop, model, _train_settings(shop.recipe), folder / "checkpoint", "train")
+        model = start_network(shop)
+        if not shop.recipe.train.epochs:
+            return model, []
+        return model, train_network(shop, model, train_settings(shop.recipe), folder / "checkpoint", "train")
 
-    return _stage(shop, "train", {"weights": start.sha256} if start else {}, make)
+    return _stage(shop, "train", {"weights": shop.weights.sha256} if shop.weights else {}, make)
+
+
+def start_network(shop: Workshop) -> nn.Module:
+    """The dense network before any training: with the recipe's weights, or random ones."""
+    model = _fresh(shop, shop.recipe.model.layer_widths)
+    if shop.own_code:
+        own_model.check(shop, shop.own_code, model)
+    if shop.weights:
+        _begin_from(shop, shop.weights.path(shop.progress), model)
+    return model
 
 
 def _begin_from(shop: Workshop, path: Path, model: nn.Module) -> None:
@@ -157,10 +202,12 @@ def _prune_stage(shop: Workshop, step: PruneStep, position: int, source: Stage) 
 
         recipe = shop.recipe
         model = load_network(shop, source)
-        start = widths_of(model, recipe.model.name)
-        target = spec.kept(recipe.model.name, start)
         train = shop.pictures["train"]
         judged, labels = train.normalized(train.images[:N_JUDGED_IMAGES]), train.labels[:N_JUDGED_IMAGES]
+        start = widths_of(model, recipe.model.name)
+        if shop.own_code:
+            start = own_model.prunable_widths(shop.own_code, model, start, judged[:2])
+        target = spec.kept(recipe.model.name, start)
         history: list[dict[str, Any]] = []
         for k in range(1, spec.steps + 1):
             prune(
@@ -171,12 +218,14 @@ def _prune_stage(shop: Workshop, step: PruneStep, position: int, source: Stage) 
                 labels,
                 recipe.seed,
             )
+            if shop.own_code:
+                own_model.check_pruned(shop, shop.own_code, model)
             if spec.finetune_epochs:
-                settings = _finetune_settings(
+                settings = finetune_settings(
                     recipe, spec.finetune_epochs, recipe.train.learning_rate, position, k
                 )
                 title = f"prune {k}/{spec.steps}"
-                history += _train(shop, model, settings, folder / f"checkpoint-{k}", title)
+                history += train_network(shop, model, settings, folder / f"checkpoint-{k}", title)
         return model, history
 
     return _stage(
@@ -193,16 +242,23 @@ def _finetune_stage(shop: Workshop, step: FinetuneStep, position: int, source: S
     needs = (source, dense) if spec.teacher and dense is not source else (source,)
 
     def make(folder: Path) -> tuple[nn.Module, list[dict[str, Any]]]:
-        from edgecnn.training.distill import Teacher
-
         model = load_network(shop, source)
-        teacher = None
-        if spec.teacher:
-            teacher = Teacher(load_network(shop, dense), spec.temperature, spec.teacher_weight)
-        settings = _finetune_settings(shop.recipe, spec.epochs, spec.learning_rate, position, 0)
-        return model, _train(shop, model, settings, folder / "checkpoint", "finetune", teacher)
+        settings = finetune_settings(shop.recipe, spec.epochs, spec.learning_rate, position, 0)
+        checkpoints = folder / "checkpoint"
+        return model, train_network(
+            shop, model, settings, checkpoints, "finetune", teacher_of(shop, spec, dense)
+        )
 
     return _stage(shop, f"{position}-finetune", {"finetune": spec.model_dump(mode="json")}, make, needs)
+
+
+def teacher_of(shop: Workshop, spec: FinetuneSpec, dense: Stage) -> Teacher | None:
+    """The dense network as the teacher that `spec` asks for, if it does."""
+    if not spec.teacher:
+        return None
+    from edgecnn.training.distill import Teacher
+
+    return Teacher(load_network(shop, dense), spec.temperature, spec.teacher_weight)
 
 
 def load_network(shop: Workshop, stage: Stage) -> nn.Module:
@@ -215,22 +271,28 @@ def load_network(shop: Workshop, stage: Stage) -> nn.Module:
 
 
 def _fresh(shop: Workshop, widths: dict[str, int]) -> nn.Module:
+    return make_network(shop, widths, len(shop.source.class_names))
+
+
+def make_network(shop: Workshop, widths: dict[str, int], n_classes: int) -> nn.Module:
     """A network of the recipe's kind with the recipe's seed, on the build's device."""
     torch_device = shop.torch_device
     from edgecnn.models import build_model
 
     recipe = shop.recipe
+    if shop.own_code:
+        return own_model.make(shop, shop.own_code, widths).to(torch_device)
     return build_model(
         recipe.model.name,
         seed=recipe.seed,
         in_channels=recipe.preprocessing.channels,
-        n_classes=len(shop.source.class_names),
+        n_classes=n_classes,
         widths=widths,
         options=recipe.model_options,
     ).to(torch_device)
 
 
-def _train(
+def train_network(
     shop: Workshop, model: nn.Module, settings: Settings, checkpoints: Path, title: str, teacher: Any = None
 ) -> list[dict[str, Any]]:
     from edgecnn.training.loop import train
@@ -248,13 +310,13 @@ def _train(
     return [{"title": title, **asdict(epoch)} for epoch in history]
 
 
-def _train_settings(recipe: Recipe) -> Settings:
+def train_settings(recipe: Recipe) -> Settings:
     from edgecnn.training.loop import Settings
 
     return Settings(**recipe.train.model_dump(exclude={"threads"}), seed=recipe.seed)
 
 
-def _finetune_settings(
+def finetune_settings(
     recipe: Recipe, epochs: int, learning_rate: float, position: int, round_: int
 ) -> Settings:
     """The settings of `train` with other epochs and learning rate; every run draws its own random numbers.
@@ -262,7 +324,7 @@ def _finetune_settings(
     What is fine-tuned was trained here: no layer is frozen, and all learn at the same rate.
     """
     return replace(
-        _train_settings(recipe),
+        train_settings(recipe),
         epochs=epochs,
         learning_rate=learning_rate,
         seed=recipe.seed + 1000 * position + round_,
@@ -272,7 +334,9 @@ def _finetune_settings(
 
 
 def _keep(shop: Workshop, folder: Path, model: nn.Module, history: list[dict[str, Any]]) -> dict[str, Any]:
-    """Leaves weights and the float ONNX model in `folder`; returns widths, accuracy and history."""
+    """Leaves weights and the float ONNX model in `folder`; returns widths, accuracy, history, notes of the
+    data.
+    """
     import onnx
 
     from edgecnn.export.onnx import export_onnx
@@ -288,8 +352,10 @@ def _keep(shop: Workshop, folder: Path, model: nn.Module, history: list[dict[str
         shutil.rmtree(checkpoints)
     return {
         "widths": widths_of(model, shop.recipe.model.name),
-        "validation_accuracy": evaluate(model, shop.pictures["validation"]),
+        "validation_accuracy": evaluate(model, shop.pictures["validation"]) if shop.is_labelled else None,
         "history": history,
+        # For the report of a build that has no need to read the pictures.
+        "data_notes": list(shop.splits.notes),
     }
 
 
@@ -298,3 +364,7 @@ def installed_version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
+
+
+def told_accuracy(accuracy: float | None) -> str:
+    return "" if accuracy is None else f", validation {accuracy:.2%}"

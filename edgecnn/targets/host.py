@@ -2,203 +2,46 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edgecnn.ondevice.manifest import Manifest
-from edgecnn.ondevice.predict import Guess, Prediction
 from edgecnn.ondevice.runtimes import available_runtimes
-from edgecnn.targets.doubts import warnings_for
 from edgecnn.targets.process import run_verb
-from edgecnn.targets.record import BenchmarkJob, Environment, LatencyRecord, MemoryRecord, Round
-from edgecnn.targets.statistics import median_interval, summarize
+from edgecnn.targets.target import Target
 
-Progress = Callable[[int, int, BenchmarkJob], None]
 RunVerb = Callable[..., dict[str, Any]]
 
-MIN_RUNS = 50
-"""Timed inferences over all rounds, at the least."""
 
-
-class HostTarget:
-    """This machine. Every method raises TargetError where the measuring process failed, died or hung."""
+class HostTarget(Target):
+    """This machine."""
 
     name = "host"
 
     def __init__(self, *, timeout_s: float = 600.0, run: RunVerb = run_verb) -> None:
         """`timeout_s` limits each process; `run` starts one."""
-        self.timeout_s = timeout_s
-        self._run = run
-
-    def probe(self) -> Environment:
-        """What this machine is and which runtimes it has."""
-        answer = self._run(["probe"], about=self.name, timeout_s=self.timeout_s)
-        return Environment(target=self.name, **answer)
+        super().__init__(self.name, _ThisMachine(run), timeout_s)
 
     def runtimes_for(self, model_format: str) -> tuple[str, ...]:
-        """Names of the installed runtimes for "onnx" or "tflite" files, the preferred one first."""
         return available_runtimes(model_format)
 
-    def evaluate(
-        self,
-        model_path: Path,
-        manifest: Manifest,
-        images_nhwc: Path | NDArray[np.uint8],
-        runtime: str,
-        *,
-        optimize: bool = True,
-        num_threads: int = 1,
-    ) -> NDArray:
-        """The raw outputs of a model, [n, classes], in the dtype of its output (int8 logits or float32).
 
-        `images_nhwc`: uint8 [n, height, width, channels], an array or a .npy file of it; preprocessing is the
-        manifest's. `optimize=False` asks for the runtime's reference path (onnxruntime: ORT_DISABLE_ALL;
-        TFLite: reference kernels, slow).
-        """
-        with tempfile.TemporaryDirectory(prefix="edgecnn-") as folder:
-            manifest_path, output_path = Path(folder, "manifest.json"), Path(folder, "output.npy")
-            manifest_path.write_text(manifest.to_json(), encoding="utf-8")
-            if isinstance(images_nhwc, Path):
-                images_path = images_nhwc
-            else:
-                images_path = Path(folder, "images.npy")
-                np.save(images_path, images_nhwc)
-            arguments = ["evaluate", *_model_arguments(model_path, runtime, num_threads)]
-            arguments += ["--manifest", str(manifest_path), "--images", str(images_path)]
-            arguments += ["--output", str(output_path)] + ([] if optimize else ["--no-optimize"])
-            self._run(arguments, about=_about(model_path, runtime), timeout_s=self.timeout_s)
-            return np.load(output_path, allow_pickle=False)
+class _ThisMachine:
+    """Files are where they are."""
 
-    def run(
-        self,
-        model_path: Path,
-        inputs: Mapping[str, NDArray],
-        runtime: str,
-        *,
-        optimize: bool = True,
-        num_threads: int = 1,
-    ) -> dict[str, NDArray]:
-        """The outputs of a model by name, each [n, *output shape], for `inputs` by name, [n, *input shape].
+    largest_file_bytes: int | None = None
 
-        Each row is one inference; nothing is preprocessed.
-        """
-        with tempfile.TemporaryDirectory(prefix="edgecnn-") as folder:
-            inputs_path, output_path = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
-            np.savez(inputs_path, **inputs)
-            arguments = ["run", *_model_arguments(model_path, runtime, num_threads)]
-            arguments += ["--inputs", str(inputs_path), "--output", str(output_path)]
-            arguments += [] if optimize else ["--no-optimize"]
-            self._run(arguments, about=_about(model_path, runtime), timeout_s=self.timeout_s)
-            with np.load(output_path, allow_pickle=False) as outputs:
-                return dict(outputs)
+    def __init__(self, run: RunVerb) -> None:
+        self._run = run
 
-    def benchmark(
-        self,
-        jobs: Sequence[BenchmarkJob],
-        *,
-        rounds: int = 3,
-        min_total_s: float = 1.0,
-        on_progress: Progress | None = None,
-    ) -> list[LatencyRecord]:
-        """Latency of every job, in the order of `jobs`.
+    def run(self, arguments: Sequence[str], *, about: str, timeout_s: float) -> dict[str, Any]:
+        return self._run([*arguments], about=about, timeout_s=timeout_s)
 
-        Each round starts every job once, in a fresh process, so that a slow minute of the machine meets all
-        jobs alike. The timed phases of a job add up to at least `min_total_s` and 50 timed inferences.
-        `on_progress(n_done, n_total, job)` is called before each process is started.
-        """
-        if rounds < 1:
-            raise ValueError(f"a benchmark has at least one round, not {rounds}")
-        if not jobs:
-            return []
-        environment = self.probe()
-        answers: list[list[dict[str, Any]]] = [[] for _ in jobs]
-        for done in range(rounds * len(jobs)):
-            job, of_job = jobs[done % len(jobs)], answers[done % len(jobs)]
-            if on_progress is not None:
-                on_progress(done, rounds * len(jobs), job)
-            of_job.append(self._benchmark_once(job, min_total_s / rounds, math.ceil(MIN_RUNS / rounds)))
-        return [_record(job, of_job, environment) for job, of_job in zip(jobs, answers, strict=True)]
+    def run_to_file(
+        self, arguments: Sequence[str], output: Path, *, about: str, timeout_s: float
+    ) -> dict[str, Any]:
+        return self.run([*arguments, "--output", str(output)], about=about, timeout_s=timeout_s)
 
-    def _benchmark_once(self, job: BenchmarkJob, min_s: float, min_samples: int) -> dict[str, Any]:
-        arguments = ["benchmark", *_model_arguments(job.model_path, job.runtime, job.num_threads)]
-        arguments += ["--min-s", str(min_s), "--min-samples", str(min_samples)]
-        return self._run(arguments, about=_about(job.model_path, job.runtime), timeout_s=self.timeout_s)
-
-    def peak_memory(self, model_path: Path, runtime: str, *, num_threads: int = 1) -> MemoryRecord:
-        """Peak resident memory of loading the model and running it a few times, in a process of its own."""
-        arguments = ["memory", *_model_arguments(model_path, runtime, num_threads)]
-        answer = self._run(arguments, about=_about(model_path, runtime), timeout_s=self.timeout_s)
-        return MemoryRecord(**answer)
-
-    def predict(
-        self,
-        model_path: Path,
-        pictures: Sequence[Path],
-        *,
-        runtime: str | None = None,
-        top_k: int = 5,
-        num_threads: int = 1,
-    ) -> list[Prediction]:
-        """The most probable classes of pictures (PNG, JPEG, uint8 .npy; a folder stands for those in it).
-
-        The manifest must lie beside the model. `runtime` is by default the preferred one that is installed.
-        """
-        arguments = ["predict", *_model_arguments(model_path, runtime, num_threads), "--top", str(top_k)]
-        arguments += [str(picture.absolute()) for picture in pictures]
-        answer = self._run(arguments, about=_about(model_path, runtime), timeout_s=self.timeout_s)
-        return [
-            Prediction(one["picture"], tuple(Guess(**guess) for guess in one["guesses"]))
-            for one in answer["predictions"]
-        ]
-
-
-def _model_arguments(model_path: Path, runtime: str | None, num_threads: int) -> list[str]:
-    # Absolute, so that a name which begins with a dash is not taken for an option.
-    arguments = [str(model_path.absolute()), "--threads", str(num_threads)]
-    return arguments if runtime is None else [*arguments, "--runtime", runtime]
-
-
-def _about(model_path: Path, runtime: str | None) -> str:
-    return model_path.name if runtime is None else f"{model_path.name} on {runtime}"
-
-
-def _record(job: BenchmarkJob, answers: list[dict[str, Any]], environment: Environment) -> LatencyRecord:
-    rounds = tuple(_round(answer) for answer in answers)
-    samples_ms = tuple(sample for one in rounds for sample in one.samples_ms)
-    latency = summarize(samples_ms)
-    content = job.model_path.read_bytes()
-    return LatencyRecord(
-        file=job.model_path.name,
-        file_sha256=hashlib.sha256(content).hexdigest(),
-        size_bytes=len(content),
-        target=environment.target,
-        runtime=job.runtime,
-        runtime_version=answers[0]["runtime_version"],
-        num_threads=job.num_threads,
-        emulated=environment.emulated,
-        latency_ms=latency,
-        median_interval_ms=median_interval([one.samples_ms for one in rounds]),
-        load_ms=float(np.median([one.load_ms for one in rounds])),
-        first_run_ms=float(np.median([one.first_run_ms for one in rounds])),
-        warmup_runs=sum(one.warmup_runs for one in rounds),
-        n_runs=sum(one.n_runs for one in rounds),
-        samples_ms=samples_ms,
-        rounds=rounds,
-        warnings=warnings_for(rounds, environment),
-    )
-
-
-def _round(answer: dict[str, Any]) -> Round:
-    """The answer of one process; what it read before and after is spread over fields of these names."""
-    flat = {**answer, "samples_ms": tuple(answer["samples_ms"])}
-    for when in ("before", "after"):
-        flat.update({f"{name}_{when}": value for name, value in answer[when].items()})
-    return Round(**{field.name: flat[field.name] for field in fields(Round)})
+    def place(self, path: Path) -> str:
+        # Absolute, so that a name which begins with a dash is not taken for an option.
+        return str(path.absolute())

@@ -38,19 +38,31 @@ def run_verb(arguments: Sequence[str], *, about: str, timeout_s: float) -> dict[
             check=False,
         )
     except subprocess.TimeoutExpired as fault:
-        raise TargetError(
-            f"{verb} did not end within {timeout_s:g} s and was stopped",
-            where=about,
-            fix="close what else keeps this machine busy, or try a smaller model",
-        ) from fault
+        raise timed_out(verb, about, timeout_s) from fault
     except OSError as fault:
         raise TargetError(f"cannot start {sys.executable}: {fault.strerror}", where=about) from fault
-    stderr = done.stderr.decode("utf-8", "replace")
     if done.returncode == -signal.SIGINT or done.returncode == 130:
         raise KeyboardInterrupt  # the terminal sent it to the whole group; ours is about to arrive
-    if done.returncode < 0:
-        raise _killed(-done.returncode, verb, about, stderr)
-    return _answer(done.stdout.decode("utf-8", "replace"), done.returncode, verb, about, stderr)
+    stdout, stderr = (text.decode("utf-8", "replace") for text in (done.stdout, done.stderr))
+    return answer_of(done.returncode, stdout, stderr, verb=verb, about=about)
+
+
+def timed_out(verb: str, about: str, timeout_s: float) -> TargetError:
+    return TargetError(
+        f"{verb} did not end within {timeout_s:g} s and was stopped",
+        where=about,
+        fix="close what else keeps that machine busy, or try a smaller model",
+    )
+
+
+def answer_of(returncode: int, stdout: str, stderr: str, *, verb: str, about: str) -> dict[str, Any]:
+    """What a process of `edgecnn.ondevice` said; its `returncode` is negative where a signal ended it.
+
+    Raises TargetError where it reports a fault, was killed, or said nothing.
+    """
+    if returncode < 0:
+        raise _killed(-returncode, verb, about, stderr)
+    return _answer(stdout, returncode, verb, about, stderr)
 
 
 def _environment() -> dict[str, str]:

@@ -25,7 +25,8 @@ def test_the_folder_holds_every_file_with_its_manifest(built: tuple[Path, Report
     folder, report = built
     keys = ("dense.fp32.onnx", "fp32.onnx", "fp32.tflite", "int8.onnx", "int8.tflite")
     expected = {f"quick.{key}" for key in keys} | {f"quick.{key}.json" for key in keys}
-    assert {path.name for path in folder.iterdir()} == expected | {"report.json", "recipe.yaml", ".stages"}
+    beside = {"report.json", "analysis.json", "MODEL_CARD.md", "recipe.yaml", ".stages"}
+    assert {path.name for path in folder.iterdir()} == expected | beside
     assert report == build_folder.read_report(folder)
     for artifact in report.artifacts:
         manifest = json.loads((folder / f"{artifact.file}.json").read_text())
@@ -89,7 +90,7 @@ def test_a_second_build_does_nothing_again(built: tuple[Path, Report], short_tim
     before = {path: path.stat().st_mtime_ns for path in folder.glob("quick.*")}
     result = run("build", folder.parent / "quick.yaml", "-o", folder)
     assert result.exit_code == 0
-    assert result.stderr.count("unchanged") == 6
+    assert result.stderr.count("unchanged") == 7
     assert "int8.tflite" in result.stdout
     assert build_folder.read_report(folder) == report
     assert {path: path.stat().st_mtime_ns for path in folder.glob("quick.*")} == before
@@ -105,7 +106,7 @@ def test_dry_run_says_what_would_run_and_why(built: tuple[Path, Report], short_t
     lines = [line.split(maxsplit=2) for line in result.stdout.splitlines()]
     assert [line[:2] for line in lines] == [
         ["keep", "train"], ["keep", "1-prune"], ["run", "2-quantize"], ["run", "export"],
-        ["run", "evaluate-host"], ["run", "benchmark-host"],
+        ["run", "evaluate-host"], ["run", "benchmark-host"], ["run", "analyse"],
     ]  # fmt: skip
     assert lines[2][2] == "quantize.calibration_images: 50 -> 60"
     plan = json.loads(run("build", recipe, "-o", folder, "--dry-run", "--json", "--force").stdout)

@@ -2,8 +2,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from edgecnn.compress.prune import prune, widths_at_step
+from edgecnn.compress.prune import cut, prunable_layers, prune, widths_at_step
 from edgecnn.models import MODELS, build_model, widths_of
 from edgecnn.recipe import PruneSpec, target_widths
 
@@ -147,3 +148,46 @@ def test_the_network_says_what_to_round_to_unless_the_recipe_does() -> None:
         return PruneSpec(ratio=0.5, **settings).kept(model, {"a": 58})["a"]
 
     assert (kept("lenet5"), kept("squeezenet1_1"), kept("squeezenet1_1", round_to=1)) == (29, 32, 29)
+
+
+class Strange(nn.Module):
+    """A residual sum, a depthwise and a grouped convolution, and two layers whose sum is the output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 8, 3, padding=1)
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.added = nn.Conv2d(8, 8, 1)
+        self.alone = nn.Conv2d(8, 16, 3)
+        self.before_grouped = nn.Conv2d(16, 8, 1)
+        self.grouped = nn.Conv2d(8, 8, 3, groups=2)
+        self.hidden = nn.Linear(8, 12)
+        self.head = nn.Linear(12, 5)
+        self.side_head = nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.stem(x))
+        x = x + self.added(torch.relu(self.depthwise(x)))
+        x = torch.relu(self.grouped(self.before_grouped(torch.relu(self.alone(x)))))
+        pooled = x.mean(dim=(2, 3))
+        return self.side_head(pooled) + self.head(torch.relu(self.hidden(pooled)))
+
+
+def test_of_an_unknown_network_all_layers_but_those_of_the_output_and_grouped_ones_can_be_pruned() -> None:
+    found = prunable_layers(Strange(), torch.rand(2, 1, 16, 16))
+    assert set(found) == {"stem", "depthwise", "added", "alone", "hidden"}
+
+
+@pytest.mark.parametrize("criterion", ["magnitude", "taylor", "random"])
+def test_an_unknown_network_is_pruned_and_made_again_from_its_widths(criterion: str) -> None:
+    torch.manual_seed(0)
+    model, images = Strange(), torch.rand(4, 1, 16, 16)
+    target = {"stem": 5, "depthwise": 5, "added": 5, "alone": 9, "hidden": 7}
+    prune(model, target, criterion, images, torch.arange(4), seed=0)
+    widths = widths_of(model, "python")
+    assert {layer: widths[layer] for layer in target} == target
+    assert widths["head"] == widths["side_head"] == 5 and widths["grouped"] == 8
+    again = Strange()
+    cut(again, widths, (1, 16, 16))
+    again.load_state_dict(model.state_dict())
+    torch.testing.assert_close(again.eval()(images), model.eval()(images))

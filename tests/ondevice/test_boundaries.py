@@ -14,7 +14,9 @@ import edgecnn.ondevice
 PACKAGE = Path(edgecnn.ondevice.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 # Pillow and the runtimes may be missing on the board; who needs them imports them there.
-ALLOWED = {"numpy", "PIL", "onnxruntime", "ai_edge_litert", "tflite_runtime"} | set(sys.stdlib_module_names)
+ALLOWED = {"numpy", "PIL", "onnxruntime", "ai_edge_litert", "tflite_runtime", "picamera2"} | set(
+    sys.stdlib_module_names
+)
 NEWER_THAN_3_9 = (
     "@dataclass(slots",
     "kw_only=True",

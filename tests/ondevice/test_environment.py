@@ -107,3 +107,21 @@ def test_this_machine_can_be_probed():
     seen = environment.probe()
     assert seen["n_cores"] >= 1 and seen["python"] == platform.python_version()
     assert "onnxruntime" in seen["runtimes"]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"), [("throttled=0x50005", 0x50005), ("throttled=0x0", 0), ("VCHI init failed", None)]
+)
+def test_throttling_is_asked_of_vcgencmd_where_sys_is_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, expected: int | None
+):
+    tool = tmp_path / "vcgencmd"
+    tool.write_text(f"#!/bin/sh\necho '{said}'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert environment.throttle_flags(Path("/")) == expected
+
+
+def test_the_flags_of_another_board_lie_elsewhere(tmp_path: Path):
+    plant(tmp_path, {"sys/devices/platform/soc@107c000000/soc@107c000000:firmware/get_throttled": "80000\n"})
+    assert environment.throttle_flags(tmp_path) == 0x80000

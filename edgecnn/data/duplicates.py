@@ -1,0 +1,101 @@
+"""Pictures of one split that are nearly the same as pictures of another: the accuracy then flatters.
+
+Tiny grey versions of all pictures are correlated with one another, one matrix product for all; the pixels of
+the nearest few then decide. Saved again, resized or brightened pictures are found; cropped or mirrored ones
+are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from edgecnn.data import Dataset
+from edgecnn.data.notes import first
+
+# Of tiny versions: what is less is not looked at.
+MIN_TINY_CORRELATION = 0.95
+# Of all pixels of both pictures: one that was saved again has more, another of the same thing less.
+MIN_CORRELATION = 0.98
+# The earlier pictures that are looked at for each later one, the nearest first.
+LOOKED_AT = 5
+# Of tiny versions: some seconds. Of more, only the first later pictures are compared.
+MAX_COMPARISONS = 1_000_000_000
+_SIDE = 8
+_AT_ONCE = 256
+_BYTES_AT_ONCE = 8 * 2**20
+Pair = tuple[str, int, str, int]
+
+
+def duplicate_notes(parts: Mapping[str, Dataset], names: Mapping[str, Sequence[str]]) -> list[str]:
+    """One note where pictures of validation or test are nearly the same as earlier ones; `names` by split."""
+    pairs = near_duplicates(parts)
+    if not pairs:
+        return []
+    told = [f"{names[late][i]} is like {names[early][j]}" for late, i, early, j in pairs]
+    n_judged = len(parts["validation"]) + len(parts["test"])
+    return [
+        f"{len(told):,} of {n_judged:,} validation and test pictures are nearly the same as one of another "
+        f"part: the accuracy flatters ({first(told)})"
+    ]
+
+
+def near_duplicates(parts: Mapping[str, Dataset]) -> list[Pair]:
+    """(split, row, earlier split, its row) of each validation or test picture that is nearly the same as one of
+    train, or of validation.
+    """
+    tiny = {split: tiny_versions(part.images_nhwc) for split, part in parts.items()}
+    found: dict[tuple[str, int], Pair] = {}
+    for late, early in (("test", "train"), ("test", "validation"), ("validation", "train")):
+        for i, j in _candidates(tiny[late], tiny[early]):
+            if (late, i) not in found and _alike(parts[late].images_nhwc[i], parts[early].images_nhwc[j]):
+                found[late, i] = (late, i, early, j)
+    return list(found.values())
+
+
+def tiny_versions(images_nhwc: np.ndarray) -> np.ndarray:
+    """Each picture as grey means of 8 x 8 cells, less their mean, of length 1: uint8 [n, height, width,
+    channels] -> float32 [n, 64]. Of a picture of one colour: zeros.
+    """
+    if not len(images_nhwc):
+        return np.empty((0, _SIDE**2), np.float32)
+    at_once = max(1, _BYTES_AT_ONCE // images_nhwc[0].nbytes)
+    starts = range(0, len(images_nhwc), at_once)
+    cells = np.concatenate([_cells(images_nhwc[start : start + at_once]) for start in starts])
+    cells -= cells.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(cells, axis=1, keepdims=True)
+    return np.divide(cells, length, out=np.zeros_like(cells), where=length > 1e-3)
+
+
+def _cells(images_nhwc: np.ndarray) -> np.ndarray:
+    """float32 [n, 64]; of fewer than 8 pixels some cells repeat."""
+    grey = images_nhwc.sum(axis=3, dtype=np.uint32)
+    for axis in (1, 2):
+        begins = np.arange(_SIDE) * grey.shape[axis] // _SIDE
+        sizes = np.maximum(np.diff([*begins, grey.shape[axis]]), 1).astype(np.float32)
+        sizes = sizes[:, np.newaxis] if axis == 1 else sizes
+        grey = np.add.reduceat(grey, begins, axis=axis) / sizes
+    return grey.reshape(len(grey), -1).astype(np.float32)
+
+
+def _candidates(late: np.ndarray, early: np.ndarray) -> list[tuple[int, int]]:
+    """Rows of pictures that may be alike, the nearest first, within MAX_COMPARISONS."""
+    if not len(early):
+        return []
+    compared = min(len(late), max(1, MAX_COMPARISONS // len(early)))
+    few = min(LOOKED_AT, len(early))
+    pairs: list[tuple[int, int]] = []
+    for start in range(0, compared, _AT_ONCE):
+        alike = late[start : min(start + _AT_ONCE, compared)] @ early.T
+        nearest = np.argpartition(-alike, few - 1, axis=1)[:, :few]
+        for row, columns in enumerate(nearest):
+            columns = columns[np.argsort(-alike[row, columns], kind="stable")]
+            pairs += [(start + row, int(j)) for j in columns if alike[row, j] >= MIN_TINY_CORRELATION]
+    return pairs
+
+
+def _alike(one: np.ndarray, other: np.ndarray) -> bool:
+    a, b = (image.astype(np.float32).ravel() for image in (one, other))
+    a, b = a - a.mean(), b - b.mean()
+    return float(a @ b) >= MIN_CORRELATION * float(np.linalg.norm(a) * np.linalg.norm(b)) > 0

@@ -1,0 +1,231 @@
+"""What a machine has and lacks for running models, each with what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from edgecnn.errors import UsageError
+from edgecnn.export.tflite import runtimes as known_operators
+from edgecnn.inspection import inspect
+from edgecnn.targets.remote import RemoteTarget
+from edgecnn.targets.target import Target
+
+Status = Literal["ok", "note", "lacks"]
+# pip and a runtime with its numpy.
+FIX_TIMEOUT_S = 1800
+LEAST_MEMORY_BYTES = 400 * 10**6
+LEAST_DISK_BYTES = 500 * 10**6
+HOT_C = 75
+NEWEST_32_BIT = (3, 11)
+RUNTIMES = ("ai-edge-litert", "tflite-runtime", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. `lacks` keeps models from running; `note` makes figures worth less."""
+
+    about: str
+    status: Status
+    found: str
+    advice: str | None = None
+
+
+def examine(target: Target, models: Sequence[Path] = ()) -> list[Finding]:
+    """Everything that is worth saying of a machine, and of whether it can run `models`."""
+    facts = target.survey()
+    return [*findings(facts), *(finding for model in models for finding in _operators(model, facts))]
+
+
+def fix(target: Target) -> dict[str, Any]:
+    """Makes ~/edgecnn/venv on the board, with the runtimes that fit. Raises UsageError where none fits."""
+    if not isinstance(target, RemoteTarget):
+        raise UsageError("this machine is not changed", fix="pip install ai-edge-litert onnxruntime pillow")
+    facts = target.survey()
+    packages = fitting_packages(facts)
+    if packages is None:
+        raise UsageError(_no_wheel(facts), where=target.name, fix=_IMAGE)
+    return target.board.run(["venv", *packages], about=target.name, timeout_s=FIX_TIMEOUT_S)
+
+
+def fitting_packages(facts: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """What pip can install there: ai-edge-litert and onnxruntime have 64-bit wheels, tflite-runtime 32-bit ones
+    up to Python 3.11. None where nothing fits.
+    """
+    if facts["bits"] == 64:
+        return ("ai-edge-litert", "onnxruntime", "pillow")
+    if _python(facts) > NEWEST_32_BIT or facts["arch"].startswith("armv6"):
+        return None
+    return ("tflite-runtime", "numpy<2", "pillow")
+
+
+_IMAGE = "write the 64-bit image of Raspberry Pi OS to the card (a Pi 3 or newer, or a Zero 2 W)"
+
+
+def _no_wheel(facts: Mapping[str, Any]) -> str:
+    return f"there is no runtime for {facts['arch']} in {facts['bits']}-bit with Python {facts['python']}"
+
+
+def _python(facts: Mapping[str, Any]) -> tuple[int, int]:
+    major, minor = facts["python"].split(".")[:2]
+    return int(major), int(minor)
+
+
+def findings(facts: Mapping[str, Any]) -> list[Finding]:
+    """What `facts` (see `ondevice.survey`) mean."""
+    checks = (
+        _machine,
+        _python_found,
+        _numpy,
+        _runtimes,
+        _pictures,
+        _memory,
+        _disk,
+        _speed,
+        _throttling,
+        _emulation,
+    )
+    return [finding for check in checks for finding in check(facts)]
+
+
+def _machine(facts: Mapping[str, Any]) -> Iterator[Finding]:
+    name = facts["board_model"] or facts["cpu_model"] or "?"
+    found = f"{name}, {facts['arch']}, {facts['bits']}-bit, {facts['n_cores']} cores, {facts['os']}"
+    if fitting_packages(facts) is None:
+        yield Finding("machine", "lacks", found, f"{_no_wheel(facts)}: {_IMAGE}")
+    elif facts["bits"] == 32:
+        yield Finding("machine", "note", found, f"for 32-bit there is the old tflite-runtime only: {_IMAGE}")
+    else:
+        yield Finding("machine", "ok", found)
+
+
+def _python_found(facts: Mapping[str, Any]) -> Iterator[Finding]:
+    found = f"{facts['python']} ({facts['python_path']})"
+    if facts["in_venv"] or set(RUNTIMES) & set(facts["packages"]):
+        yield Finding("Python", "ok", found)
+    elif not facts["has_venv_module"]:
+        advice = "it cannot make virtual environments: sudo apt install python3-venv"
+        yield Finding("Python", "note", found, advice)
+    elif facts["externally_managed"]:
+        yield Finding(
+            "Python", "note", found, "the system's own, where pip installs nothing: --fix makes a venv"
+        )
+    else:
+        yield Finding("Python", "ok", found)
+
+
+def _numpy(facts: Mapping[str, Any]) -> Iterator[Finding]:
+    version = facts["packages"].get("numpy")
+    if version is None:
+        yield Finding("numpy", "lacks", "not installed", "--fix installs it")
+    elif "tflite-runtime" in facts["packages"] and int(version.split(".")[0]) >= 2:
+        only = not {"ai-edge-litert", "onnxruntime"} & set(facts["packages"])
+        advice = 'tflite-runtime was built for numpy 1: pip install "numpy<2" there'
+        yield Finding("numpy", "lacks" if only else "note", version, advice)
+    else:
+        yield Finding("numpy", "ok", version)
+
+
+def _runtimes(facts: Mapping[str, Any]) -> Iterator[Finding]:
+    found = [f"{name} {facts['packages'][name]}" for name in RUNTIMES if name in facts["packages"]]
+    if found:
+        yield Finding("runtimes", "ok", ", ".join(found))
+    else:
+        yield Finding("runtimes", "lacks", "none", "--fix installs what fits in ~/edgecnn/venv")
+
+
+def _pictures(facts: Mapping[str, Any]) -> Iterator[Finding]:
+    version = facts["packages"].get("pillow")
+    camera = "picamera2 is there" if facts["has_picamera2"] else "no picamera2"
+    advice = None if version else "PNG and JPEG cannot be read there: --fix installs it"
+    yield Finding("Pillow", "ok" if version else "note", f"{version or 'not installed'}; {camera}", advice)
+
+
+def _memory(facts: Mapping[str, Any]) -> Iterator[Finding]:
+    size = facts["memory_bytes"]
+    if size is not None:
+        small = size < LEAST_MEMORY_BYTES
+        advice = (
+            "a runtime needs about 100 MB: stop the desktop (raspi-config, Boot, Console)" if small else None
+        )
+        yield Finding("memory", "note" if small else "ok", _gigabytes(size), advice)
+
+
+def _disk(facts: Mapping[str, Any]) -> Iterator[Finding]:
+    free = facts["disk_free_bytes"]
+    small = free < LEAST_DISK_BYTES
+    advice = "runtimes and test images take up to 0.5 GB: free some space" if small else None
+    yield Finding("disk", "note" if small else "ok", f"{_gigabytes(free)} free", advice)
+
+
+def _gigabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.1f} GB"
+
+
+def _speed(facts: Mapping[str, Any]) -> Iterator[Finding]:
+    clock = f"{facts['clock_mhz']:.0f} MHz" if facts["clock_mhz"] else "clock not told"
+    governor = facts["governor"]
+    if governor in (None, "performance"):
+        yield Finding("clock", "ok", clock + (f", governor {governor}" if governor else ""))
+        return
+    yield Finding(
+        "clock",
+        "note",
+        f"{clock}, governor {governor}",
+        "the clock follows the load; for steady figures: "
+        "echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor",
+    )
+
+
+def _throttling(facts: Mapping[str, Any]) -> Iterator[Finding]:
+    flags, celsius = facts["throttle_flags"], facts["temperature_c"]
+    found = f"{celsius:.0f} C" if celsius is not None else "temperature not told"
+    if flags and flags & 0xF:
+        advice = "it is slowed down now: a stronger power supply, cooling"
+    elif flags and flags & 0xF0000:
+        advice = "it was slowed down since it was started: a stronger power supply, cooling; then restart it"
+    elif celsius is not None and celsius > HOT_C:
+        advice = "near the limit at which it slows down: cooling"
+    else:
+        yield Finding("throttling", "ok", found + ("" if flags is None else f", flags {flags:#x}"))
+        return
+    yield Finding("throttling", "note", found + (f", flags {flags:#x}" if flags is not None else ""), advice)
+
+
+def _emulation(facts: Mapping[str, Any]) -> Iterator[Finding]:
+    if facts["emulated"]:
+        yield Finding("emulation", "note", "this is no real board", "its milliseconds mean nothing")
+
+
+def _operators(model: Path, facts: Mapping[str, Any]) -> Iterator[Finding]:
+    """Whether the runtimes there know the operators of a file, in the versions that it has."""
+    layers = inspect(model).layers
+    if model.suffix.lower() == ".onnx":
+        there = facts["packages"].get("onnxruntime")
+        advice = None if there else "onnxruntime is not installed there: --fix installs it"
+        yield Finding(model.name, "ok" if there else "lacks", f"on onnxruntime {there or ''}".strip(), advice)
+        return
+    installed = {
+        name: v for name, v in facts["packages"].items() if name in ("ai-edge-litert", "tflite-runtime")
+    }
+    if not installed:
+        yield Finding(model.name, "lacks", "no TFLite runtime", "--fix installs one")
+    for name, version in installed.items():
+        # Before 2.0 LiteRT had the operators of TensorFlow Lite of its day.
+        is_new = name == "ai-edge-litert" and not version.startswith(("0.", "1."))
+        known = known_operators.RUNTIMES["litert" if is_new else "tflite-runtime==2.14"]
+        unknown = sorted(
+            {
+                f"{one.operator} version {one.version}"
+                for one in layers
+                if (one.version or 1) > known.get(one.operator, 99)
+            }
+        )
+        advice = (
+            f"use a newer one, or: edgecnn convert --runtime {'litert' if is_new else 'tflite-runtime==2.14'}"
+        )
+        status: Status = "lacks" if unknown and len(installed) == 1 else "note" if unknown else "ok"
+        found = f"on {name} {version}" + (f": not {', '.join(unknown)}" if unknown else "")
+        yield Finding(model.name, status, found, advice if unknown else None)

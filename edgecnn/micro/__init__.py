@@ -1,0 +1,200 @@
+"""Microcontrollers: what a .tflite file needs in TFLite Micro, and the file as C source."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgecnn import files
+from edgecnn.errors import MissingExtraError, TargetError, UsageError
+from edgecnn.inspection import inspect
+from edgecnn.ondevice.manifest import DeviceError, Manifest
+
+# What a first try is given; enough for networks of a microcontroller.
+AMPLE_ARENA_BYTES = 64 * 2**20
+# TFLite Micro's alignment of buffers.
+STEP_BYTES = 16
+MOST_STEPS = 64
+TIMEOUT_S = 300
+
+# Tables of TFLite operators -> methods of tflite::MicroMutableOpResolver, where AddCamelCase is not it.
+_RESOLVER = {
+    "CONV_2D": "AddConv2D",
+    "DEPTHWISE_CONV_2D": "AddDepthwiseConv2D",
+    "MAX_POOL_2D": "AddMaxPool2D",
+    "AVERAGE_POOL_2D": "AddAveragePool2D",
+    "L2_POOL_2D": "AddL2Pool2D",
+    "PADV2": "AddPadV2",
+    "SPLIT_V": "AddSplitV",
+    "BATCH_MATMUL": "AddBatchMatMul",
+}
+
+CHILD = """
+import json, sys
+from tflite_micro import runtime
+with open(sys.argv[1], "rb") as file:
+    interpreter = runtime.Interpreter.from_bytes(file.read(), arena_size=int(sys.argv[2]))
+interpreter.invoke()
+interpreter.print_allocations()
+"""
+
+
+@dataclass(frozen=True)
+class Arena:
+    """The memory that TFLite Micro needs for a model, in bytes; it runs with `arena_bytes`.
+
+    `head` holds the activations and is the same everywhere, `tail` what lives as long as the model. Pointers
+    have 8 bytes on this machine and 4 on a microcontroller, so there the tail is smaller. Kernels of a vendor
+    (CMSIS-NN) may want scratch memory of their own. `fits` is None where no limit was given.
+    """
+
+    file: str
+    size_bytes: int
+    arena_bytes: int
+    head_bytes: int
+    tail_bytes: int
+    limit_bytes: int | None
+    fits: bool | None
+
+
+def measure(model: Path, limit_bytes: int | None = None) -> Arena:
+    """Runs the model in TFLite Micro, in a process of its own, and finds the smallest arena that it runs in.
+
+    Raises UsageError for what is no .tflite file, MissingExtraError where TFLite Micro is not installed,
+    TargetError where it cannot run the file.
+    """
+    _require_tflite(model)
+    text = _run(model, AMPLE_ARENA_BYTES)
+    figures = {name: int(n) for name, n in re.findall(r"Arena allocation (total|head|tail) (\d+) bytes", text)}
+    if len(figures) != 3:
+        raise TargetError("TFLite Micro does not tell how much memory it took", where=model.name)
+    arena = _smallest(model, figures["total"])
+    return Arena(
+        model.name,
+        model.stat().st_size,
+        arena,
+        figures["head"],
+        figures["tail"],
+        limit_bytes,
+        None if limit_bytes is None else arena <= limit_bytes,
+    )
+
+
+def _smallest(model: Path, told_bytes: int) -> int:
+    """The first arena from what it tells on that it runs in: while it plans, it needs a little more."""
+    start = -(-told_bytes // STEP_BYTES) * STEP_BYTES
+    for size in range(start, start + MOST_STEPS * STEP_BYTES, STEP_BYTES):
+        try:
+            _run(model, size)
+        except TargetError:
+            continue
+        return size
+    raise TargetError(f"it does not run in {start + MOST_STEPS * STEP_BYTES} bytes either", where=model.name)
+
+
+def _run(model: Path, arena_bytes: int) -> str:
+    """What TFLite Micro says of one inference."""
+    command = [sys.executable, "-P", "-c", CHILD, str(model), str(arena_bytes)]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as fault:
+        raise TargetError(f"it did not end within {TIMEOUT_S} s", where=model.name) from fault
+    if "No module named 'tflite_micro'" in done.stderr:
+        raise MissingExtraError("tflite-micro", extra="dev", needed_for="running a model in TFLite Micro")
+    if done.returncode != 0:
+        words = [
+            line for line in done.stderr.splitlines() if line.strip() and not line.startswith((" ", "Trace"))
+        ]
+        raise TargetError(
+            "TFLite Micro cannot run it" + "".join(f"\n  | {line}" for line in words[-3:]),
+            where=model.name,
+            fix="edgecnn convert --runtime tflm writes what it knows, and says what it does not know",
+        )
+    return done.stderr + done.stdout
+
+
+def write_header(model: Path, output: Path) -> dict[str, object]:
+    """The file as an aligned C array, with its manifest as comments and the resolver that its operators need.
+
+    Raises UsageError for what is no .tflite file.
+    """
+    _require_tflite(model)
+    content = model.read_bytes()
+    operators = sorted({layer.operator for layer in inspect(model).layers})
+    files.write_text(output, _header(model, output, content, operators))
+    return {"file": str(output), "size_bytes": len(content), "operators": operators}
+
+
+def _header(model: Path, output: Path, content: bytes, operators: list[str]) -> str:
+    symbol = re.sub(r"\W", "_", output.stem)
+    symbol = symbol if not symbol[:1].isdigit() else f"m{symbol}"
+    guard = f"{symbol.upper()}_H_"
+    rows = [content[i : i + 12] for i in range(0, len(content), 12)]
+    array = "\n".join("  " + " ".join(f"0x{byte:02x}," for byte in row) for row in rows)
+    resolver = "\n".join(f"//   resolver.{_RESOLVER.get(name) or _camel(name)}();" for name in operators)
+    return f"""// {model.name}: {len(content):,} bytes, sha256 {hashlib.sha256(content).hexdigest()}
+{_told(model)}//
+// Operators:
+//   tflite::MicroMutableOpResolver<{len(operators)}> resolver;
+{resolver}
+
+#ifndef {guard}
+#define {guard}
+
+#if defined(__cplusplus)
+#define {symbol.upper()}_ALIGNED alignas(16)
+#else
+#define {symbol.upper()}_ALIGNED _Alignas(16)
+#endif
+
+// The flatbuffer is read where it lies: its numbers must be aligned.
+{symbol.upper()}_ALIGNED static const unsigned char {symbol}[] = {{
+{array}
+}};
+static const unsigned int {symbol}_len = {len(content)};
+
+#endif  // {guard}
+"""
+
+
+def _camel(operator: str) -> str:
+    return "Add" + "".join(word.capitalize() for word in operator.split("_"))
+
+
+def _told(model: Path) -> str:
+    """The manifest beside the file as comments; nothing where there is none."""
+    try:
+        manifest = Manifest.read_for(model)
+    except DeviceError:
+        return ""
+    pre = manifest.preprocessing
+    lines = [
+        f"input: {pre.height} x {pre.width} x {pre.channels}, (x / 255 - mean) / std, "
+        f"mean {list(pre.mean)}, std {list(pre.std)}",
+        *(_tensor("input", spec) for spec in manifest.inputs),
+        *(_tensor("output", spec) for spec in manifest.outputs),
+        f"classes: {json.dumps(list(manifest.class_names))}",
+    ]
+    # A name with a line break in it would end the comment.
+    return "".join(f"// {' '.join(line.split())}\n" for line in lines)
+
+
+def _tensor(kind: str, spec: object) -> str:
+    name, shape, dtype = (getattr(spec, field) for field in ("name", "shape", "dtype"))
+    scale, zero_point = getattr(spec, "scale", None), getattr(spec, "zero_point", None)
+    quantized = "" if scale is None else f", real = {scale!r} * (q - {zero_point})"
+    return f"{kind} {name}: {dtype} {list(shape)}{quantized}"
+
+
+def _require_tflite(model: Path) -> None:
+    if model.suffix.lower() != ".tflite":
+        raise UsageError("not a .tflite file", where=str(model), fix="edgecnn convert MODEL.onnx writes one")
+    if not model.is_file():
+        raise UsageError("there is no such file", where=str(model))

@@ -1,0 +1,263 @@
+"""Measuring on some machine: what is asked of it, whatever machine it is, each in a fresh process there."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.errors import TargetError
+from edgecnn.ondevice.manifest import DeviceError, Manifest
+from edgecnn.ondevice.predict import Guess, Prediction, own_manifest, picture_files
+from edgecnn.targets.doubts import warnings_for
+from edgecnn.targets.record import BenchmarkJob, Environment, LatencyRecord, MemoryRecord, Round
+from edgecnn.targets.statistics import median_interval, summarize
+
+Progress = Callable[[int, int, BenchmarkJob], None]
+
+MIN_RUNS = 50
+"""Timed inferences over all rounds, at the least."""
+
+
+class Machine(Protocol):
+    """Where verbs of `edgecnn.ondevice` run, and how files get there."""
+
+    largest_file_bytes: int | None
+    """Of images, in one file; None: any size."""
+
+    def run(self, arguments: Sequence[str], *, about: str, timeout_s: float) -> dict[str, Any]:
+        """The answer of one verb. `about` names the model in messages. Raises TargetError."""
+
+    def run_to_file(
+        self, arguments: Sequence[str], output: Path, *, about: str, timeout_s: float
+    ) -> dict[str, Any]:
+        """`run` of a verb with an `--output`, which is `output` on this machine in the end."""
+
+    def place(self, path: Path) -> str:
+        """The name that the file at `path` has over there, brought there where it must be."""
+
+
+class Target:
+    """A machine that measures. Every method raises TargetError where the measuring process failed, died or
+    hung.
+    """
+
+    name: str
+    how_to_install = "pip install ai-edge-litert onnxruntime"
+    """What mends that there is no runtime."""
+
+    def __init__(self, name: str, machine: Machine, timeout_s: float) -> None:
+        """`timeout_s` limits each process."""
+        self.name = name
+        self.timeout_s = timeout_s
+        self._machine = machine
+
+    def probe(self) -> Environment:
+        """What the machine is and which runtimes it has."""
+        answer = self._machine.run(["probe"], about=self.name, timeout_s=self.timeout_s)
+        return Environment(target=self.name, **answer)
+
+    def survey(self) -> dict[str, Any]:
+        """What the machine has and lacks for running models: see `ondevice.survey`."""
+        return self._machine.run(["survey"], about=self.name, timeout_s=self.timeout_s)
+
+    def runtimes_for(self, model_format: str) -> tuple[str, ...]:
+        """Names of the installed runtimes for "onnx" or "tflite" files, the preferred one first."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Ends the connection, where there is one."""
+
+    def evaluate(
+        self,
+        model_path: Path,
+        manifest: Manifest,
+        images_nhwc: Path | NDArray[np.uint8],
+        runtime: str,
+        *,
+        optimize: bool = True,
+        num_threads: int = 1,
+        model_there: str | None = None,
+    ) -> NDArray:
+        """The raw outputs of a model, [n, classes], in the dtype of its output (int8 logits or float32).
+
+        `images_nhwc`: uint8 [n, height, width, channels], an array or a .npy file of it; preprocessing is the
+        manifest's. `optimize=False` asks for the runtime's reference path (onnxruntime: ORT_DISABLE_ALL;
+        TFLite: reference kernels, slow). `model_there`: where the model lies on that machine already.
+        """
+        with tempfile.TemporaryDirectory(prefix="edgecnn-") as folder:
+            manifest_path = Path(folder, "manifest.json")
+            manifest_path.write_text(manifest.to_json(), encoding="utf-8")
+            model_there = model_there or self._machine.place(model_path)
+            arguments = ["evaluate", model_there, "--threads", str(num_threads), "--runtime", runtime]
+            arguments += ["--manifest", self._machine.place(manifest_path)]
+            arguments += [] if optimize else ["--no-optimize"]
+            outputs = [
+                self._evaluate_part(arguments, images_path, _about(model_path, runtime), Path(folder))
+                for images_path in _parts(images_nhwc, self._machine.largest_file_bytes, Path(folder))
+            ]
+            return np.concatenate(outputs)
+
+    def _evaluate_part(self, arguments: list[str], images: Path, about: str, folder: Path) -> NDArray:
+        output = folder / "output.npy"
+        self._machine.run_to_file(
+            [*arguments, "--images", self._machine.place(images)],
+            output,
+            about=about,
+            timeout_s=self.timeout_s,
+        )
+        return np.load(output, allow_pickle=False)
+
+    def run(
+        self,
+        model_path: Path,
+        inputs: Mapping[str, NDArray],
+        runtime: str,
+        *,
+        optimize: bool = True,
+        num_threads: int = 1,
+    ) -> dict[str, NDArray]:
+        """The outputs of a model by name, each [n, *output shape], for `inputs` by name, [n, *input shape].
+
+        Each row is one inference; nothing is preprocessed.
+        """
+        with tempfile.TemporaryDirectory(prefix="edgecnn-") as folder:
+            inputs_path, output_path = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
+            np.savez(inputs_path, **inputs)
+            arguments = ["run", *self._model_arguments(model_path, runtime, num_threads)]
+            arguments += ["--inputs", self._machine.place(inputs_path)]
+            arguments += [] if optimize else ["--no-optimize"]
+            about = _about(model_path, runtime)
+            self._machine.run_to_file(arguments, output_path, about=about, timeout_s=self.timeout_s)
+            with np.load(output_path, allow_pickle=False) as outputs:
+                return dict(outputs)
+
+    def benchmark(
+        self,
+        jobs: Sequence[BenchmarkJob],
+        *,
+        rounds: int = 3,
+        min_total_s: float = 1.0,
+        on_progress: Progress | None = None,
+    ) -> list[LatencyRecord]:
+        """Latency of every job, in the order of `jobs`.
+
+        Each round starts every job once, in a fresh process, so that a slow minute of the machine meets all
+        jobs alike. The timed phases of a job add up to at least `min_total_s` and 50 timed inferences.
+        `on_progress(n_done, n_total, job)` is called before each process is started.
+        """
+        if rounds < 1:
+            raise ValueError(f"a benchmark has at least one round, not {rounds}")
+        if not jobs:
+            return []
+        environment = self.probe()
+        answers: list[list[dict[str, Any]]] = [[] for _ in jobs]
+        for done in range(rounds * len(jobs)):
+            job, of_job = jobs[done % len(jobs)], answers[done % len(jobs)]
+            if on_progress is not None:
+                on_progress(done, rounds * len(jobs), job)
+            of_job.append(self._benchmark_once(job, min_total_s / rounds, math.ceil(MIN_RUNS / rounds)))
+        return [_record(job, of_job, environment) for job, of_job in zip(jobs, answers, strict=True)]
+
+    def _benchmark_once(self, job: BenchmarkJob, min_s: float, min_samples: int) -> dict[str, Any]:
+        arguments = ["benchmark", *self._model_arguments(job.model_path, job.runtime, job.num_threads)]
+        arguments += ["--min-s", str(min_s), "--min-samples", str(min_samples)]
+        return self._machine.run(arguments, about=_about(job.model_path, job.runtime), timeout_s=self.timeout_s)
+
+    def peak_memory(self, model_path: Path, runtime: str, *, num_threads: int = 1) -> MemoryRecord:
+        """Peak resident memory of loading the model and running it a few times, in a process of its own."""
+        arguments = ["memory", *self._model_arguments(model_path, runtime, num_threads)]
+        answer = self._machine.run(arguments, about=_about(model_path, runtime), timeout_s=self.timeout_s)
+        return MemoryRecord(**answer)
+
+    def predict(
+        self,
+        model_path: Path,
+        pictures: Sequence[Path],
+        *,
+        runtime: str | None = None,
+        top_k: int = 5,
+        num_threads: int = 1,
+    ) -> list[Prediction]:
+        """The most probable classes of pictures (PNG, JPEG, uint8 .npy; a folder stands for those in it).
+
+        The manifest must lie beside the model. `runtime` is by default the preferred one that is installed.
+        """
+        try:
+            files = picture_files(pictures)
+            own_manifest(model_path)
+        except DeviceError as fault:
+            raise TargetError(fault.what, where=_about(model_path, runtime), fix=fault.fix) from fault
+        arguments = ["predict", *self._model_arguments(model_path, runtime, num_threads), "--top", str(top_k)]
+        arguments += ["--manifest", self._machine.place(Manifest.path_for(model_path))]
+        # After "--": a place may begin with a dash.
+        arguments += ["--", *(self._machine.place(file) for file in files)]
+        answer = self._machine.run(arguments, about=_about(model_path, runtime), timeout_s=self.timeout_s)
+        return [
+            Prediction(**{**one, "picture": str(file), "guesses": tuple(Guess(**g) for g in one["guesses"])})
+            for file, one in zip(files, answer["predictions"], strict=True)
+        ]
+
+    def _model_arguments(self, model_path: Path, runtime: str | None, num_threads: int) -> list[str]:
+        arguments = [self._machine.place(model_path), "--threads", str(num_threads)]
+        return arguments if runtime is None else [*arguments, "--runtime", runtime]
+
+
+def _parts(images_nhwc: Path | NDArray[np.uint8], largest_bytes: int | None, folder: Path) -> Iterator[Path]:
+    """.npy files in `folder` that hold the images in order, none much larger than `largest_bytes`."""
+    if isinstance(images_nhwc, Path) and largest_bytes is None:
+        yield images_nhwc
+        return
+    images = np.load(images_nhwc, mmap_mode="r") if isinstance(images_nhwc, Path) else images_nhwc
+    n_images, path = len(images), folder / "images.npy"
+    per_part = max(1, n_images)
+    if largest_bytes is not None and n_images:
+        per_part = max(1, largest_bytes // max(1, images[0].nbytes))
+    for start in range(0, max(1, n_images), per_part):
+        np.save(path, images[start : start + per_part])
+        yield path
+
+
+def _about(model_path: Path, runtime: str | None) -> str:
+    return model_path.name if runtime is None else f"{model_path.name} on {runtime}"
+
+
+def _record(job: BenchmarkJob, answers: list[dict[str, Any]], environment: Environment) -> LatencyRecord:
+    rounds = tuple(_round(answer) for answer in answers)
+    samples_ms = tuple(sample for one in rounds for sample in one.samples_ms)
+    latency = summarize(samples_ms)
+    content = job.model_path.read_bytes()
+    return LatencyRecord(
+        file=job.model_path.name,
+        file_sha256=hashlib.sha256(content).hexdigest(),
+        size_bytes=len(content),
+        target=environment.target,
+        runtime=job.runtime,
+        runtime_version=answers[0]["runtime_version"],
+        num_threads=job.num_threads,
+        emulated=environment.emulated,
+        latency_ms=latency,
+        median_interval_ms=median_interval([one.samples_ms for one in rounds]),
+        load_ms=float(np.median([one.load_ms for one in rounds])),
+        first_run_ms=float(np.median([one.first_run_ms for one in rounds])),
+        warmup_runs=sum(one.warmup_runs for one in rounds),
+        n_runs=sum(one.n_runs for one in rounds),
+        samples_ms=samples_ms,
+        rounds=rounds,
+        warnings=warnings_for(rounds, environment),
+    )
+
+
+def _round(answer: dict[str, Any]) -> Round:
+    """The answer of one process; what it read before and after is spread over fields of these names."""
+    flat = {**answer, "samples_ms": tuple(answer["samples_ms"])}
+    for when in ("before", "after"):
+        flat.update({f"{name}_{when}": value for name, value in answer[when].items()})
+    return Round(**{field.name: flat[field.name] for field in fields(Round)})

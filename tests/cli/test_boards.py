@@ -1,0 +1,242 @@
+"""The commands against a board over ssh; the board is this machine, behind an sshd of our own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli.commands import run, told
+from targets import local_sshd
+
+from edgecnn import data
+from edgecnn.records import Report
+
+NAME = "quick"
+
+
+@pytest.fixture
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[local_sshd.LocalSSHD]:
+    """A board called pi4 in targets.yaml."""
+    local_sshd.require()
+    sshd = local_sshd.LocalSSHD(tmp_path / "board")
+    for tool in ("dirname", "readlink"):
+        (sshd.bin / tool).symlink_to(shutil.which(tool) or f"/usr/bin/{tool}")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "edgecnn").mkdir()
+    (tmp_path / "edgecnn" / "targets.yaml").write_text(f"pi4: {{host: board, ssh_config: {sshd.config}}}\n")
+    yield sshd
+    sshd.stop()
+
+
+def test_benchmark(board: local_sshd.LocalSSHD, built: tuple[Path, Report]) -> None:
+    result = run(
+        "benchmark", built[0] / "quick.int8.tflite", "--target", "pi4", "--runtime", "litert", "--threads", "1",
+        "--rounds", "1", "--min-time", "0.05", "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    (record,) = json.loads(result.stdout)
+    assert record["target"] == "pi4" and len(record["samples_ms"]) >= 50 and not record["emulated"]
+
+
+def test_validate_compares_the_board_with_this_machine(
+    board: local_sshd.LocalSSHD, built: tuple[Path, Report]
+) -> None:
+    result = run("validate", built[0], "--target", "pi4", "--samples", "50", "--json")
+    report = Report.model_validate_json(result.stdout)
+    assert report.environment["target"] == "pi4"
+    assert {m.n_images for artifact in report.artifacts for m in artifact.measurements} == {50}
+    assert {record.artifact for record in report.board_parity} == {one.key for one in report.artifacts}
+    assert {record.top1_equal for record in report.board_parity} == {1.0}
+    assert {record.max_lsb for record in report.board_parity if record.max_lsb is not None} == {0}
+    # Times of this machine are not times of the board.
+    assert {v.status for v in report.verdicts if v.metric == "max_median_ms"} == {"missing"}
+    shown = " ".join(run("validate", built[0], "--target", "pi4", "--samples", "50").stdout.split())
+    assert "pi4 = this machine: top-1 of each file equal on at least 50 of 50" in shown
+    assert "50 of the 10,000 test images" in shown
+
+
+def test_a_board_without_onnxruntime_takes_the_reference_from_here(
+    board: local_sshd.LocalSSHD, built: tuple[Path, Report], tmp_path: Path
+) -> None:
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    for name in ("numpy", "ai_edge_litert"):
+        for path in Path(np.__file__).parents[1].glob(f"{name}*"):
+            (packages / path.name).symlink_to(path)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
+    board.set_python(f'PYTHONPATH="{packages}" exec "{tmp_path}/bare/bin/python" "$@"')
+    report = Report.model_validate_json(
+        run("validate", built[0], "--target", "pi4", "--samples", "50", "--json").stdout
+    )
+    measured = {one.key: one.measurements for one in report.artifacts}
+    assert measured["dense.fp32.onnx"] == () and measured["int8.onnx"] == ()
+    assert {m.runtime for m in measured["int8.tflite"]} == {"litert"}
+    assert measured["int8.tflite"][0].agreement is not None, "with the float network, which ran here"
+
+
+def test_deploy_and_rollback(board: local_sshd.LocalSSHD, built: tuple[Path, Report], tmp_path: Path) -> None:
+    def deploy(*options: str) -> dict:
+        result = run("deploy", built[0], "--target", "pi4", "--json", *options)
+        assert result.exit_code == 0, result.output
+        facts: dict = json.loads(result.stdout)
+        return facts
+
+    first, second = deploy(), deploy("--artifact", "fp32.tflite")
+    home = board.home / "edgecnn" / NAME
+    assert first["model"] == "quick.int8.tflite" and first["top1_equal"] == 1.0
+    assert (home / "current").readlink() == Path(second["current"])
+    assert {path.name for path in (home / "current").iterdir()} == {
+        "quick.fp32.tflite", "quick.fp32.tflite.json", "labels.txt", "README.md", "predict",
+        "edgecnn-device.pyz",
+    }  # fmt: skip
+    assert deploy("--rollback")["current"] == first["current"]
+    test = data.load("mnist").test
+    np.save(tmp_path / "digit.npy", test.images_nhwc[0])
+    done = subprocess.run(
+        [home / "current" / "predict", tmp_path / "digit.npy"],
+        env={"HOME": str(board.home), "PATH": str(board.bin)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("digit.npy: ") and "invoke" in done.stdout
+
+
+def test_predict_there_says_what_is_wrong(board: local_sshd.LocalSSHD, built: tuple[Path, Report]) -> None:
+    assert run("deploy", built[0], "--target", "pi4").exit_code == 0
+    program = board.home / "edgecnn" / NAME / "current" / "predict"
+    environment = {"HOME": str(board.home), "PATH": str(board.bin)}
+    done = subprocess.run([program, "gone.png"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 3 and "error: no such picture: gone.png" in done.stderr
+    done = subprocess.run([program, "--camera"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 3 and "apt install python3-picamera2" in done.stderr
+
+
+def test_the_camera(board: local_sshd.LocalSSHD, built: tuple[Path, Report], tmp_path: Path) -> None:
+    """With a picamera2 that draws: no board is here."""
+    (tmp_path / "picamera2.py").write_text(
+        "from PIL import Image\n"
+        "class Picamera2:\n"
+        "    def create_still_configuration(self): return {}\n"
+        "    def configure(self, configuration): pass\n"
+        "    def start(self): pass\n"
+        "    def stop(self): print('stopped')\n"
+        "    def capture_file(self, path): Image.new('RGB', (64, 48)).save(path)\n"
+    )
+    assert run("deploy", built[0], "--target", "pi4").exit_code == 0
+    board.set_python(f'PYTHONPATH="{tmp_path}" exec "{sys.executable}" "$@"')
+    done = subprocess.run(
+        [board.home / "edgecnn" / NAME / "current" / "predict", "--camera", "--frames", "2"],
+        env={"HOME": str(board.home), "PATH": str(board.bin)},
+        capture_output=True,
+        text=True,
+    )
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0 and len(lines) == 3 and lines[-1] == "stopped"
+    assert all("capture" in line and "resize" in line and "invoke" in line for line in lines[:2])
+
+
+def test_a_model_that_gives_other_outputs_there_does_not_become_current(
+    board: local_sshd.LocalSSHD, built: tuple[Path, Report], tmp_path: Path
+) -> None:
+    assert run("deploy", built[0], "--target", "pi4", "--artifact", "fp32.tflite").exit_code == 0
+    current = (board.home / "edgecnn" / NAME / "current").readlink()
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "if 'evaluate' in sys.argv:\n"
+        "    import numpy\n"
+        "    numpy.save = lambda file, a, save=numpy.save: save(file, a[:, ::-1])\n"
+    )
+    board.set_python(f'PYTHONPATH="{tmp_path}" exec "{sys.executable}" "$@"')
+    result = run("deploy", built[0], "--target", "pi4")
+    assert result.exit_code == 3 and "it was not made the current one" in told(result)
+    assert (board.home / "edgecnn" / NAME / "current").readlink() == current
+
+
+def test_two_hosts_deploy_at_once(board: local_sshd.LocalSSHD, built: tuple[Path, Report]) -> None:
+    commands = [
+        [sys.executable, "-m", "edgecnn", "deploy", str(built[0]), "--target", "pi4", "--artifact", key]
+        for key in ("int8.tflite", "fp32.tflite")
+    ]
+    hosts = [subprocess.Popen(command, env=os.environ) for command in commands]
+    assert [host.wait(300) for host in hosts] == [0, 0]
+    home = board.home / "edgecnn" / NAME
+    versions = {path.name for path in home.iterdir() if path.is_dir() and not path.is_symlink()}
+    assert len(versions) == 2 and not [path for path in home.iterdir() if path.name.endswith(".tmp")]
+    assert {str((home / link).readlink()) for link in ("current", "previous")} == versions
+    assert board.partial_files() == []
+
+
+def test_rollback_needs_a_version_before(board: local_sshd.LocalSSHD, built: tuple[Path, Report]) -> None:
+    assert run("deploy", built[0], "--target", "pi4").exit_code == 0
+    result = run("deploy", built[0], "--target", "pi4", "--rollback")
+    assert result.exit_code == 3 and "there is no version of quick before" in told(result)
+
+
+def test_an_archive_holds_the_same(built: tuple[Path, Report], tmp_path: Path) -> None:
+    archive = tmp_path / "model.tar.gz"
+    assert run("deploy", built[0], "--to", archive).exit_code == 0
+    content = archive.read_bytes()
+    assert run("deploy", built[0], "--to", archive).exit_code == 0
+    assert archive.read_bytes() == content, "the same bytes every time"
+    with tarfile.open(archive) as unpacked:
+        unpacked.extractall(tmp_path, filter="data")
+    (folder,) = tmp_path.glob("quick-*")
+    np.save(tmp_path / "digit.npy", data.load("mnist").test.images_nhwc[0])
+    python = tmp_path / "edgecnn" / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    done = subprocess.run(
+        [folder / "predict", tmp_path / "digit.npy"],
+        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and done.stdout.startswith("digit.npy: "), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "this machine is not a board"),
+        (["--to", "model.zip"], "an archive is a .tar.gz"),
+        (["--to", "m.tar.gz", "--artifact", "int4.tflite"], "the build has no artifact 'int4.tflite'"),
+        (["--target", "-oProxyCommand=id@x"], "is not a host"),
+    ],
+)
+def test_what_cannot_be_deployed(built: tuple[Path, Report], options: list[str], words: str) -> None:
+    result = run("deploy", built[0], *options)
+    assert result.exit_code == 2 and words in told(result)
+
+
+def test_a_file_that_was_changed_is_not_deployed(copied: Path, tmp_path: Path) -> None:
+    model = copied / "quick.int8.tflite"
+    model.write_bytes(model.read_bytes() + b"\0")
+    result = run("deploy", copied, "--to", tmp_path / "m.tar.gz")
+    assert result.exit_code == 2 and "the file is not the one that was built" in told(result)
+
+
+def test_a_board_that_does_not_answer_ends_with_3(
+    board: local_sshd.LocalSSHD, built: tuple[Path, Report]
+) -> None:
+    board.stop()
+    result = run("benchmark", built[0] / "quick.int8.tflite", "--target", "pi4")
+    assert result.exit_code == 3 and "refused the connection" in told(result)
+
+
+def test_an_unknown_host_key_is_taken_with_the_option(
+    board: local_sshd.LocalSSHD, built: tuple[Path, Report]
+) -> None:
+    board.known_hosts.unlink()
+    assert run("doctor", "--target", "pi4").exit_code == 3
+    result = run("doctor", "--target", "pi4", "--accept-new-host-key")
+    assert result.exit_code == 0 and "its host key is now known" in result.stderr and "SHA256:" in result.stderr

@@ -1,0 +1,131 @@
+"""What a model needs in TFLite Micro, and the model as C source."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli.commands import run, told
+
+from edgecnn import micro
+from edgecnn.errors import MissingExtraError
+from edgecnn.export.onnx import export_onnx
+from edgecnn.export.tflite import convert
+from edgecnn.models import build_model
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "ondevice"))
+import tiny_models
+
+needs_tflm = pytest.mark.skipif(
+    importlib.util.find_spec("tflite_micro") is None, reason="tflite-micro is not installed (x86-64 Linux only)"
+)
+needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained LeNet-5 in float32."""
+    path = tmp_path_factory.mktemp("micro") / "net.tflite"
+    path.write_bytes(
+        convert(export_onnx(build_model("lenet5", in_channels=1, n_classes=10, seed=0), (1, 28, 28))).data
+    )
+    return path
+
+
+@needs_tflm
+def test_the_arena_is_the_smallest_that_it_runs_in(model: Path):
+    arena = micro.measure(model)
+    assert arena.arena_bytes >= arena.head_bytes + arena.tail_bytes > 4 * 28 * 28
+    assert micro._run(model, arena.arena_bytes)
+    with pytest.raises(Exception, match="TFLite Micro cannot run it"):
+        micro._run(model, arena.arena_bytes - 64)
+
+
+@needs_tflm
+def test_a_limit_is_kept_or_missed(model: Path):
+    needed = micro.measure(model).arena_bytes
+    assert run("benchmark", model, "--target", "tflm", "--arena", f"{needed} B").exit_code == 0
+    result = run("benchmark", model, "--target", "tflm", "--arena", "1 KiB", "--json")
+    assert result.exit_code == 1
+    (record,) = json.loads(result.stdout)
+    assert record["fits"] is False and record["limit_bytes"] == 1024 and record["arena_bytes"] == needed
+    assert "1,024: too small" in run("benchmark", model, "--target", "tflm", "--arena", "1 KiB").stdout
+
+
+@needs_tflm
+def test_a_file_that_it_cannot_run(tmp_path: Path):
+    (tmp_path / "broken.tflite").write_bytes(b"TFL3" * 20)
+    result = run("benchmark", tmp_path / "broken.tflite", "--target", "tflm")
+    assert result.exit_code == 3 and "TFLite Micro cannot run it" in told(result)
+
+
+def test_without_the_package(model: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(micro, "CHILD", "raise ModuleNotFoundError(\"No module named 'tflite_micro'\")")
+    with pytest.raises(MissingExtraError, match="needs tflite-micro"):
+        micro.measure(model)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["benchmark", "gone.tflite", "--target", "tflm"], "there is no such file"),
+        (["benchmark", "net.onnx", "--target", "tflm"], "not a .tflite file"),
+        (["convert", "gone.tflite", "-o", "x.h"], "there is no such file"),
+    ],
+)
+def test_what_cannot_be_used(arguments: list[str], words: str):
+    result = run(*arguments)
+    assert result.exit_code == 2 and words in told(result)
+
+
+def test_a_wrong_size_and_a_target_that_measures_nothing_else(model: Path, tmp_path: Path):
+    result = run("benchmark", model, "--target", "tflm", "--arena", "much")
+    assert result.exit_code == 2 and "--arena" in told(result)
+    result = run("doctor", "--target", "tflm")
+    assert result.exit_code == 2 and "does no survey" in told(result)
+
+
+# As C source
+
+
+@needs_gcc
+@pytest.mark.parametrize("language", ["c", "c++"])
+def test_the_array_compiles_aligned_and_holds_the_file(model: Path, tmp_path: Path, language: str):
+    header, program = tmp_path / "my model.h", tmp_path / "main.c"
+    assert run("convert", model, "-o", header).exit_code == 0
+    program.write_text(
+        '#include "my model.h"\n#include <stdint.h>\n#include <stdio.h>\n'
+        "int main(void) { if ((uintptr_t)my_model % 16) return 1;\n"
+        "  return fwrite(my_model, 1, my_model_len, stdout) != my_model_len; }\n"
+    )
+    built = tmp_path / "program"
+    subprocess.run(["gcc", "-x", language, "-Wall", "-Werror", "-o", built, program], check=True)
+    assert subprocess.run([built], capture_output=True, check=True).stdout == model.read_bytes()
+
+
+def test_it_lists_the_operators_for_the_resolver(model: Path, tmp_path: Path):
+    header = tmp_path / "net.h"
+    micro.write_header(model, header)
+    text = header.read_text()
+    added = re.findall(r"resolver\.(\w+)\(\)", text)
+    assert added == ["AddConv2D", "AddFullyConnected", "AddMaxPool2D"]
+    assert f"MicroMutableOpResolver<{len(added)}>" in text
+
+
+def test_the_manifest_stands_in_it(tmp_path: Path):
+    model = tiny_models.write_tflite(tmp_path / "tiny.tflite", quantized=True)
+    manifest = tiny_models.manifest_for(model, "int8")
+    manifest.path_for(model).write_text(manifest.to_json())
+    micro.write_header(model, tmp_path / "tiny.h")
+    text = (tmp_path / "tiny.h").read_text()
+    assert '// classes: ["top", "middle", "bottom"]' in text
+    assert (
+        f"int8 [1, 4, 4, 1], real = {tiny_models.INPUT_SCALE!r} * (q - {tiny_models.INPUT_ZERO_POINT})" in text
+    )
+    assert "mean [0.4], std [0.3]" in text

@@ -1,0 +1,403 @@
+"""Measuring on a board over ssh; the board is this machine, so its figures must be those of the host."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_models
+from targets.local_sshd import LocalSSHD
+
+from edgecnn.errors import TargetError
+from edgecnn.ondevice import receive
+from edgecnn.targets import SSHOptions, open_target
+from edgecnn.targets.host import HostTarget
+from edgecnn.targets.record import BenchmarkJob
+from edgecnn.targets.remote import RemoteTarget
+
+IMAGES = tiny_models.random_images(25)
+HOST = HostTarget()
+
+
+def evaluate(target: RemoteTarget | HostTarget, models) -> np.ndarray:
+    manifest = tiny_models.manifest_for(models.int8_tflite, "int8")
+    return target.evaluate(models.int8_tflite, manifest, IMAGES, "litert")
+
+
+def fault_of(target: RemoteTarget, models) -> TargetError:
+    with pytest.raises(TargetError) as caught:
+        evaluate(target, models)
+    assert caught.value.exit_code == 3
+    return caught.value
+
+
+def processes_with(words: str) -> list[int]:
+    """Of this machine's processes, those whose command line holds `words`."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if words in path.read_bytes().replace(b"\0", b" ").decode(errors="replace"):
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def wait_until(true, seconds: float = 15.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+# What it returns
+
+
+def test_probe_tells_of_the_board(sshd: LocalSSHD):
+    environment = sshd.target().probe()
+    assert environment.target == "pi4" and environment.python.startswith(sys.version.split()[0])
+    assert "litert" in environment.runtimes
+
+
+def test_outputs_are_those_of_the_host(sshd: LocalSSHD, models):
+    np.testing.assert_array_equal(evaluate(sshd.target(), models), evaluate(HOST, models))
+
+
+def test_images_go_in_parts_where_they_are_many(sshd: LocalSSHD, models, monkeypatch: pytest.MonkeyPatch):
+    target = sshd.target()
+    monkeypatch.setattr(target.board, "largest_file_bytes", 10 * IMAGES[0].nbytes)
+    np.testing.assert_array_equal(evaluate(target, models), evaluate(HOST, models))
+    assert len(list(sshd.cache.rglob("images.npy"))) == 3
+
+
+def test_no_images_at_all(sshd: LocalSSHD, models):
+    manifest = tiny_models.manifest_for(models.int8_tflite, "int8")
+    outputs = sshd.target().evaluate(models.int8_tflite, manifest, IMAGES[:0], "litert")
+    assert outputs.shape == (0, 3)
+
+
+def test_run_benchmark_and_memory(sshd: LocalSSHD, models):
+    target = sshd.target()
+    inputs = {"image": np.zeros((2, 1, 1, 4, 4), np.float32)}
+    outputs = target.run(models.fp32_onnx, inputs, "onnxruntime")
+    assert outputs["logits"].shape == (2, 1, 3)
+    jobs = [BenchmarkJob(models.fp32_onnx, "onnxruntime"), BenchmarkJob(models.int8_tflite, "litert")]
+    onnx, tflite = target.benchmark(jobs, rounds=2, min_total_s=0.1)
+    assert (onnx.target, onnx.file, tflite.file) == ("pi4", "fp32.onnx", "int8.tflite")
+    assert len(tflite.samples_ms) >= 50 and not tflite.emulated
+    memory = target.peak_memory(models.int8_tflite, "litert")
+    assert memory.peak_rss_bytes > 2**20
+
+
+def test_predict_names_the_pictures_as_the_user_did(sshd: LocalSSHD, models, tmp_path: Path):
+    np.save(tmp_path / "-one.npy", IMAGES[0])
+    (here,) = HOST.predict(models.fp32_onnx, [tmp_path / "-one.npy"], top_k=2)
+    (there,) = sshd.target().predict(models.fp32_onnx, [tmp_path / "-one.npy"], top_k=2)
+    assert there.picture == str(tmp_path / "-one.npy") and there.guesses == here.guesses
+
+
+def test_runtimes_are_those_of_the_board(sshd: LocalSSHD):
+    target = sshd.target()
+    assert target.runtimes_for("onnx") == ("onnxruntime",) and target.runtimes_for("tflite")[0] == "litert"
+    assert target.runtimes_for("h5") == ()
+
+
+def test_a_login_shell_that_talks_does_not_disturb(sshd: LocalSSHD, models):
+    sshd.set_python(f'echo "Welcome to the board"; exec "{sys.executable}" "$@"')
+    np.testing.assert_array_equal(evaluate(sshd.target(), models), evaluate(HOST, models))
+
+
+def test_the_python_of_the_virtual_environment_is_preferred(sshd: LocalSSHD):
+    sshd.set_python("exit 1")
+    python = sshd.home / "edgecnn" / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    assert sshd.target().probe().arch
+
+
+def test_a_target_of_the_file(sshd: LocalSSHD, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "edgecnn").mkdir()
+    (tmp_path / "edgecnn" / "targets.yaml").write_text(
+        f"attic:\n  host: board\n  ssh_config: {sshd.config}\n  python: {sys.executable}\n"
+        f"  ssh_options: [ConnectTimeout=7]\n"
+    )
+    sshd.set_python("exit 1")
+    target = open_target("attic", SSHOptions())
+    assert target.probe().target == "attic"
+    target.close()
+
+
+# Uploads
+
+
+def test_a_file_is_sent_once(sshd: LocalSSHD, models):
+    sshd.make_flaky(10**9)
+    evaluate(sshd.target(), models)
+    first = sshd.sent_bytes
+    evaluate(sshd.target(), models)
+    assert first > 30_000 and sshd.sent_bytes < first - 30_000
+    assert sshd.partial_files() == []
+
+
+def test_a_file_that_was_altered_there_is_another_file(sshd: LocalSSHD, models):
+    evaluate(sshd.target(), models)
+    (cached,) = sshd.cache.rglob("int8.tflite")
+    cached.write_bytes(cached.read_bytes()[:-1])
+    np.testing.assert_array_equal(evaluate(sshd.target(), models), evaluate(HOST, models))
+
+
+def test_what_was_not_used_for_long_is_removed_when_the_cache_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(receive, "CACHE", tmp_path)
+    monkeypatch.setattr(receive, "LARGEST_CACHE_BYTES", 250)
+    for name, age_s in (("old", 9000), ("older", 9900), ("new", 10)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(bytes(100))
+        os.utime(tmp_path / name, (time.time() - age_s,) * 2)
+    (tmp_path / "cut.part").touch()
+    os.utime(tmp_path / "cut.part", (0, 0))
+    receive.make_room(50)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]
+
+
+def test_two_hosts_send_the_same_file_at_once(sshd: LocalSSHD):
+    content = os.urandom(300_000)
+    targets = [sshd.target() for _ in range(2)]
+    paths: list[str] = []
+    threads = [
+        threading.Thread(target=lambda t=t: paths.append(t.board.put(content, "a.bin"))) for t in targets
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(paths) == 2 and len(set(paths)) == 1 and Path(paths[0]).read_bytes() == content
+    assert sshd.partial_files() == []
+
+
+# Faults: each is told, leaves nothing behind, and the next try succeeds
+
+
+def total_sent(sshd: LocalSSHD, work) -> int:
+    sshd.make_flaky(10**9)
+    work()
+    return sshd.sent_bytes
+
+
+def test_the_link_is_cut_at_ten_points_of_an_upload(sshd: LocalSSHD):
+    content = os.urandom(400_000)
+
+    def send(content: bytes) -> None:
+        target = sshd.target()
+        try:
+            target.board.put(content, "a.bin")
+        finally:
+            target.close()
+
+    total = total_sent(sshd, lambda: send(os.urandom(400_000)))
+    for tenth in range(10):
+        sshd.make_flaky(total * (tenth + 1) // 12)
+        with pytest.raises(TargetError, match=r"lost during the upload of a\.bin|no connection"):
+            send(content)
+        wait_until(lambda: sshd.partial_files() == [])
+        assert content not in [path.read_bytes() for path in sshd.cache.rglob("a.bin")]
+    sshd.write_config()
+    send(content)
+    assert content in [path.read_bytes() for path in sshd.cache.rglob("a.bin")]
+
+
+def test_the_link_is_cut_at_ten_points_of_a_run(sshd: LocalSSHD, models):
+    evaluate(sshd.target(), models)  # all files are there
+    expected = evaluate(HOST, models)
+
+    def run() -> np.ndarray:
+        target = sshd.target()
+        try:
+            return evaluate(target, models)
+        finally:
+            target.close()
+
+    total, n_faults = total_sent(sshd, run), 0
+    for tenth in range(10):
+        sshd.make_flaky(total * (tenth + 1) // 12)
+        try:
+            # A cut between two commands does no harm: the next one connects again.
+            np.testing.assert_array_equal(run(), expected)
+        except TargetError as fault:
+            n_faults += 1
+            assert "was lost during" in fault.what or "no connection" in fault.what
+        wait_until(lambda: not measuring(sshd))
+    assert n_faults >= 7
+    sshd.write_config()
+    np.testing.assert_array_equal(run(), expected)
+
+
+def slow_python(sshd: LocalSSHD, seconds: int = 120) -> None:
+    """`evaluate` takes long on this board."""
+    (sshd.bin / "sitecustomize.py").write_text(
+        f"import sys, time\nif 'evaluate' in sys.argv and 'supervise' not in sys.argv: time.sleep({seconds})\n"
+    )
+    sshd.set_python(f'PYTHONPATH="{sshd.bin}" exec "{sys.executable}" "$@"')
+
+
+def running(sshd: LocalSSHD) -> bool:
+    return any("supervise" not in Path(f"/proc/{pid}/cmdline").read_text() for pid in measuring(sshd))
+
+
+def measuring(sshd: LocalSSHD) -> list[int]:
+    return [pid for pid in processes_with(str(sshd.cache)) if pid != os.getpid()]
+
+
+def test_a_link_that_stalls_is_given_up(sshd: LocalSSHD):
+    sshd.make_flaky(100_000, "stall")
+    start = time.monotonic()
+    with pytest.raises(TargetError, match="connection was lost during the upload"):
+        sshd.target().board.put(os.urandom(400_000), "a.bin")
+    assert time.monotonic() - start < 20
+    sshd.write_config()
+    assert sshd.target().board.put(b"again", "a.bin")
+
+
+def test_a_job_ends_when_its_host_is_killed(sshd: LocalSSHD, models, tmp_path: Path):
+    slow_python(sshd)
+    script = f"""
+import sys
+sys.path[:0] = [{str(Path(tiny_models.__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
+from pathlib import Path
+import tiny_models
+from edgecnn.target_file import Address
+from edgecnn.targets.remote import RemoteTarget
+from edgecnn.targets.ssh import Connection
+
+address = Address("pi4", "board", ssh_config=Path({str(sshd.config)!r}))
+model = Path({str(models.int8_tflite)!r})
+manifest = tiny_models.manifest_for(model, "int8")
+RemoteTarget(address, Connection(address)).evaluate(model, manifest, tiny_models.random_images(2), "litert")
+"""
+    host = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
+    wait_until(lambda: running(sshd))
+    host.send_signal(signal.SIGKILL)
+    host.communicate()
+    wait_until(lambda: not measuring(sshd))
+
+
+def test_sshd_is_killed_in_the_middle_of_a_run(sshd: LocalSSHD, models):
+    slow_python(sshd)
+    faults: list[TargetError] = []
+    thread = threading.Thread(target=lambda: faults.append(fault_of(sshd.target(), models)))
+    thread.start()
+    wait_until(lambda: running(sshd))
+    sshd.stop()
+    thread.join(30)
+    assert "the connection was lost during evaluate" in faults[0].what
+    wait_until(lambda: not measuring(sshd))
+    sshd.set_python(f'exec "{sys.executable}" "$@"')
+    sshd.start()
+    np.testing.assert_array_equal(evaluate(sshd.target(), models), evaluate(HOST, models))
+
+
+def test_a_job_that_takes_too_long_is_ended_there(sshd: LocalSSHD, models):
+    slow_python(sshd)
+    target = sshd.target()
+    target.timeout_s = 1
+    fault = fault_of(target, models)
+    assert "evaluate did not end within 1 s" in fault.what and fault.where == "int8.tflite on litert"
+    wait_until(lambda: not measuring(sshd))
+    assert target.board.connection.is_open, "the connection is still good"
+
+
+def test_a_full_disk(sshd: LocalSSHD, tmp_path: Path):
+    if os.getuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    sshd.cache.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", str(sshd.cache)]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("no disk can be mounted here")
+    try:
+        with pytest.raises(
+            TargetError, match=r"the disk is full: 5\.\d MB are free, 6\.0 MB are needed"
+        ) as caught:
+            sshd.target().board.put(os.urandom(2_000_000), "a.bin")
+        assert "free some space" in caught.value.fix and sshd.partial_files() == []
+        assert sshd.target().board.put(b"small", "a.bin")
+    finally:
+        subprocess.run(["umount", str(sshd.cache)], check=True)
+
+
+def test_a_disk_that_fills_while_the_file_comes(sshd: LocalSSHD):
+    # Writing past the limit fails as on a full disk, with another errno.
+    sshd.set_python(f'ulimit -f 100; exec "{sys.executable}" "$@"')
+    with pytest.raises(TargetError, match="cannot write") as caught:
+        sshd.target().board.put(os.urandom(400_000), "a.bin")
+    assert caught.value.fix and sshd.partial_files() == []
+    sshd.set_python(f'exec "{sys.executable}" "$@"')
+    assert sshd.target().board.put(os.urandom(400_000), "a.bin")
+
+
+def test_no_python_there(sshd: LocalSSHD, models):
+    (sshd.bin / "python3").unlink()
+    fault = fault_of(sshd.target(), models)
+    assert fault.what == "there is no python3" and "apt install python3" in fault.fix
+    sshd.set_python(f'exec "{sys.executable}" "$@"')
+    assert evaluate(sshd.target(), models).shape == (25, 3)
+
+
+def test_a_python_that_is_too_old(sshd: LocalSSHD):
+    sshd.set_python(
+        f'exec "{sys.executable}" -c "import sys; sys.version_info = (3, 7, 3); sys.version = \'3.7.3 x\'\n'
+        'source = sys.argv[2]; del sys.argv[1:3]; exec(source)" "$@"'
+    )
+    with pytest.raises(TargetError, match=r"its Python is 3\.7\.3; 3\.9 or newer is needed"):
+        sshd.target().probe()
+
+
+def bare_python(sshd: LocalSSHD) -> Path:
+    """A Python without any package, as on a fresh Raspberry Pi OS Lite."""
+    venv = sshd.folder / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
+    return venv / "bin" / "python"
+
+
+def test_no_numpy_there(sshd: LocalSSHD, models):
+    sshd.set_python(f'exec "{bare_python(sshd)}" "$@"')
+    fault = fault_of(sshd.target(), models)
+    assert "has no numpy" in fault.what and "doctor --target T --fix" in fault.fix
+
+
+def test_no_runtime_there(sshd: LocalSSHD, models):
+    packages = sshd.folder / "packages"
+    packages.mkdir()
+    for path in Path(np.__file__).parents[1].glob("numpy*"):
+        (packages / path.name).symlink_to(path)
+    sshd.set_python(f'PYTHONPATH="{packages}" exec "{bare_python(sshd)}" "$@"')
+    target = sshd.target()
+    assert target.runtimes_for("tflite") == ()
+    fault = fault_of(target, models)
+    assert fault.what == "litert is not installed" and fault.where == "int8.tflite on litert"
+
+
+def test_a_runtime_that_crashes(sshd: LocalSSHD, models):
+    package = sshd.folder / "packages" / "ai_edge_litert"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "interpreter.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    sshd.set_python(f'PYTHONPATH="{package.parent}" exec "{sys.executable}" "$@"')
+    fault = fault_of(sshd.target(), models)
+    assert "evaluate crashed in native code (SIGSEGV)" in fault.what
+    sshd.set_python(f'exec "{sys.executable}" "$@"')
+    assert evaluate(sshd.target(), models).shape == (25, 3)
+
+
+def test_a_missing_model_file(sshd: LocalSSHD, models, tmp_path: Path):
+    with pytest.raises(TargetError, match="no such model file"):
+        sshd.target().peak_memory(tmp_path / "gone.tflite", "litert")

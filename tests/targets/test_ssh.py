@@ -1,0 +1,129 @@
+"""Every way in which a connection fails is told apart, with what to do about it."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from targets.local_sshd import LocalSSHD
+
+from edgecnn.errors import TargetError
+from edgecnn.targets import ssh, ssh_faults
+
+
+def fault_of(board: LocalSSHD) -> TargetError:
+    with pytest.raises(TargetError) as caught:
+        board.target().probe()
+    assert caught.value.exit_code == 3 and caught.value.fix
+    return caught.value
+
+
+def fingerprint(board: LocalSSHD) -> str:
+    shown = subprocess.run(
+        ["ssh-keygen", "-lf", str(board.folder / "host.pub")], capture_output=True, text=True, check=True
+    )
+    return shown.stdout.split()[1]
+
+
+def test_an_unknown_host_key_is_refused_and_shown(sshd: LocalSSHD):
+    sshd.known_hosts.unlink()
+    fault = fault_of(sshd)
+    assert "the host key of board is not known" in fault.what and fingerprint(sshd) in fault.what
+    assert "--accept-new-host-key" in fault.fix
+    assert not sshd.known_hosts.exists()
+
+
+def test_a_new_host_key_is_taken_on_request_and_its_fingerprint_told(sshd: LocalSSHD):
+    sshd.known_hosts.unlink()
+    said: list[str] = []
+    target = sshd.target(accept_new_host_key=True, say=said.append)
+    assert target.probe().arch
+    target.close()
+    assert len(said) == 1 and fingerprint(sshd) in said[0]
+    assert sshd.target().probe().arch, "it is known from now on"
+
+
+def test_a_changed_host_key_is_refused_even_where_new_ones_are_taken(sshd: LocalSSHD):
+    sshd.stop()
+    sshd.make_key("host")
+    sshd.start()
+    with pytest.raises(TargetError) as caught:
+        sshd.target(accept_new_host_key=True).probe()
+    assert "is another than the one that is known" in caught.value.what
+    assert "ssh-keygen -R" in caught.value.fix
+    sshd.trust()
+    assert sshd.target().probe().arch
+
+
+def test_a_key_that_the_board_does_not_accept(sshd: LocalSSHD):
+    sshd.make_key("stranger")
+    sshd.write_config(key="stranger")
+    fault = fault_of(sshd)
+    assert fault.what == "board did not accept our key" and "ssh-copy-id" in fault.fix
+
+
+def test_no_sshd_there(sshd: LocalSSHD):
+    sshd.stop()
+    assert "refused the connection" in fault_of(sshd).what
+    sshd.start()
+    assert sshd.target().probe().arch
+
+
+def test_a_host_that_never_answers(sshd: LocalSSHD, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ssh, "CONNECT_TIMEOUT_S", 1)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        text = sshd.config.read_text().replace(f"Port {sshd.port}", f"Port {silent.getsockname()[1]}")
+        sshd.config.write_text(text)
+        start = time.monotonic()
+        assert "did not answer in time" in fault_of(sshd).what
+    assert time.monotonic() - start < 10
+
+
+def test_a_name_that_is_no_host(sshd: LocalSSHD):
+    sshd.config.write_text("Host board\nHostName no-such-host.invalid\n")
+    assert fault_of(sshd).what == "there is no host called board"
+
+
+def test_a_config_that_ssh_does_not_understand(sshd: LocalSSHD):
+    sshd.config.write_text("Host board\nFlyTo moon\n")
+    fault = fault_of(sshd)
+    assert "does not accept its configuration" in fault.what and "flyto" in fault.what.lower()
+
+
+def test_a_config_that_is_not_there(sshd: LocalSSHD):
+    sshd.config.unlink()
+    assert "does not accept its configuration" in fault_of(sshd).what
+
+
+def test_no_ssh_on_this_machine(sshd: LocalSSHD, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    fault = fault_of(sshd)
+    assert fault.what == "there is no ssh on this machine" and "openssh-client" in fault.fix
+
+
+def test_commands_share_one_connection_which_ends_with_the_target(sshd: LocalSSHD):
+    target = sshd.target()
+    target.probe()
+    target.survey()
+    assert (sshd.folder / "sshd.log").read_text().count("Accepted publickey") == 1
+    folder = target.board.connection.stderr_path.parent
+    assert folder.stat().st_mode & 0o077 == 0, "nobody else can use the connection"
+    target.close()
+    assert not folder.exists() and not target.board.connection.is_open
+
+
+@pytest.mark.parametrize(
+    ("stderr", "expected"),
+    [
+        ("ssh: connect to host 10.0.0.9 port 22: No route to host", "no way to pi@pi4: ssh: connect"),
+        ("kex_exchange_identification: read: gibberish", "no connection: kex_exchange_identification"),
+        ("", "no connection: ssh said nothing"),
+    ],
+)
+def test_what_ssh_says_is_passed_on_where_it_is_not_known(stderr: str, expected: str):
+    assert expected in ssh_faults.connection_fault(stderr, "pi@pi4").what
