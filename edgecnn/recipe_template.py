@@ -58,6 +58,7 @@ compress:                     # in this order; leave out what you do not want
       calibration_images: 300 # from the training part, never from the test set
       engine: neural-compressor   # or onnxruntime: the same numbers
 
+# reject: {{keep: 95 %}}       # what is less sure than 95 % of the validation images: none of these
 export: [onnx, tflite]
 targets: [host]               # the machines to measure on
 

@@ -64,6 +64,40 @@ def test_defaults_and_short_forms(recipe_path: Path) -> None:
             "- prune: {widths: [1, 2, 3, 4], round_to: 8}",
             "goes with ratio",
         ),
+        (
+            "lenet5",
+            "{python: net.py}",
+            ":4: model.python: expected a file and a class in it: {python: path/to/net.py",
+        ),
+        ("lenet5", "python", ":4: model: expected a file and a class in it"),
+        (
+            "lenet5",
+            "{python: n.py:Net, arg: {}}",
+            ":4: model.arg: unknown key (did you mean 'args'?); known keys:",
+        ),
+        ("lenet5", "{python: n.py:Net, args: 3}", ":4: model.args: input should be an object, not 3"),
+        (
+            "lenet5",
+            "{python: n.py:Net, weights: imagenet}",
+            ":4: model: there are no weights from imagenet for python",
+        ),
+        ("lenet5", "{onnx: net.tflite}", ":4: model.onnx: expected a file: {onnx: path/to/net.onnx}"),
+        ("lenet5", "{onnx: net.onnx, args: {}}", ":4: model.args: unknown key; known keys: onnx"),
+        (
+            "data: mnist",
+            "data: {mnist: {normalization: {mean: [0.5, 0.1], std: [1]}}}",
+            ":3: data: normalization has 2 values, and the pictures 1 channels",
+        ),
+        (
+            "data: mnist",
+            "data: {mnist: {normalization: {mean: [0.5], std: [0]}}}",
+            ":3: data.mnist.normalization.std.0: input should be greater than 0, not 0",
+        ),
+        (
+            "data: mnist",
+            "data: {mnist: {normalization: {mean: [0.5]}}}",
+            ":3: data.mnist.normalization.std: the key is missing",
+        ),
         ("lenet5", "[lenet5]", ":4: model: expected one name, or one name with its settings"),
         ("data: mnist", "data: mnst", ":3: data: there is no data 'mnst' (did you mean 'mnist'?)"),
         (

@@ -145,7 +145,7 @@ def _check_classes(layout: Layout) -> None:
 
 
 def readable(name: str) -> str:
-    """A file name with \N{REPLACEMENT CHARACTER} for bytes that are no UTF-8, so that it can be shown and written."""
+    """A file name that can be shown and written: bytes that are no UTF-8 are replaced."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 

@@ -142,9 +142,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
-def probabilities(
-    outputs: np.ndarray, manifest: Manifest, spec: Optional[TensorSpec] = None
-) -> np.ndarray:
+def probabilities(outputs: np.ndarray, manifest: Manifest, spec: Optional[TensorSpec] = None) -> np.ndarray:
     """Probabilities, float64 [n, classes], of a model's raw `outputs`; `spec` is that of its output, by default
     the manifest's. Raises DeviceError for integers of unknown scale.
     """

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from edgecnn.records import Artifact, Measurement
 
@@ -55,3 +56,38 @@ def _reason(measurement: Measurement, artifact: Artifact) -> str:
     if artifact.n_macs < FEW_MACS:
         return "the model is too small for int8 arithmetic to repay its rescaling"
     return "its int8 kernels are slower than its float ones on this machine"
+
+
+# Doubts about a figure itself; a governor that is not fixed is told, and compares alike for both files.
+DISTURBED = frozenset({"busy", "rounds_disagree", "throttled", "swapped"})
+
+
+def comparisons(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of the records of `edgecnn benchmark`: whether each file is faster or slower than the first one, on the
+    same runtime and thread count, or that this cannot be told. Times of an emulated machine are not compared.
+    """
+    lines = []
+    by_run: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
+    for record in records:
+        if not record["emulated"]:
+            by_run.setdefault((record["runtime"], record["num_threads"]), []).append(record)
+    for (runtime, threads), of_run in by_run.items():
+        first = of_run[0]
+        for other in of_run[1:]:
+            where = f"on {runtime}, {threads} thread{'s' if threads > 1 else ''}"
+            lines.append(f"{other['file']} against {first['file']} {where}: {_faster_or_slower(first, other)}")
+    return lines
+
+
+def _faster_or_slower(first: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """By the 95 % intervals of the medians: apart, or not."""
+    disturbed = {doubt["kind"] for one in (first, other) for doubt in one["warnings"]} & DISTURBED
+    if disturbed:
+        return f"cannot tell: {', '.join(sorted(disturbed))}"
+    (low, high), (other_low, other_high) = first["median_interval_ms"], other["median_interval_ms"]
+    factor = other["latency_ms"]["median"] / max(first["latency_ms"]["median"], 1e-9)
+    if other_high < low:
+        return f"faster, {factor:.2f} times its median"
+    if other_low > high:
+        return f"slower, {factor:.2f} times its median"
+    return "cannot tell: their 95 % intervals overlap"

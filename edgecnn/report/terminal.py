@@ -23,7 +23,7 @@ from rich.progress import (
 from rich.table import Table as RichTable
 
 from edgecnn.records import Report
-from edgecnn.report import tables
+from edgecnn.report import remarks, tables
 from edgecnn.report.tables import Table
 from edgecnn.units import format_share, format_size
 
@@ -169,8 +169,10 @@ def _styled(row: Iterable[str]) -> list[str]:
 
 
 def print_benchmark(table: Table, records: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """The table of latencies, and every kind of doubt once with the files that it is about."""
+    """The table of latencies, which file is faster, and every kind of doubt once with what it is about."""
     print_table(table, console)
+    for line in remarks.comparisons(records):
+        console.print(f"  {escape(line)}", soft_wrap=True)
     doubts = [
         (f"{record['file']} on {record['runtime']}", doubt)
         for record in records

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgecnn.data import Dataset
+from edgecnn.progress import Silent
 from edgecnn.stages import Stage
 from edgecnn.steps.networks import CODE, Workshop, start_network, train_settings, training_inputs
 from edgecnn.units import format_share
@@ -74,7 +75,7 @@ def _accuracy(shop: Workshop, together: Dataset, left_out: np.ndarray, checkpoin
     """The accuracy on the pictures `left_out` (bool [n]) of a network that was trained on the others."""
     from edgecnn.training.loop import Pictures, train
 
-    model = start_network(shop)
+    model = start_network(shop, Silent())  # what is to be said of it, training has said
     training, judged = (
         Pictures(_some(together, rows), shop.recipe.preprocessing, shop.torch_device)
         for rows in (~left_out, left_out)

@@ -166,7 +166,7 @@ def training_inputs(shop: Workshop) -> dict[str, Any]:
 
 def _train_stage(shop: Workshop) -> Stage:
     def make(folder: Path) -> tuple[nn.Module, list[dict[str, Any]]]:
-        model = start_network(shop)
+        model = start_network(shop, shop.progress)
         if not shop.recipe.train.epochs:
             return model, []
         return model, train_network(shop, model, train_settings(shop.recipe), folder / "checkpoint", "train")
@@ -174,22 +174,22 @@ def _train_stage(shop: Workshop) -> Stage:
     return _stage(shop, "train", {"weights": shop.weights.sha256} if shop.weights else {}, make)
 
 
-def start_network(shop: Workshop) -> nn.Module:
+def start_network(shop: Workshop, progress: Progress) -> nn.Module:
     """The dense network before any training: with the recipe's weights, or random ones."""
     model = _fresh(shop, shop.recipe.model.layer_widths)
     if shop.own_code:
         own_model.check(shop, shop.own_code, model)
     if shop.weights:
-        _begin_from(shop, shop.weights.path(shop.progress), model)
+        _begin_from(shop.weights.path(progress), model, progress)
     return model
 
 
-def _begin_from(shop: Workshop, path: Path, model: nn.Module) -> None:
+def _begin_from(path: Path, model: nn.Module, progress: Progress) -> None:
     from edgecnn.training.weights import put_into, read_weights
 
     kept = put_into(model, read_weights(path), where=str(path))
     if kept:
-        shop.progress.say(f"weights of {path.name}, but for {', '.join(kept)}: for another number of classes")
+        progress.say(f"weights of {path.name}, but for {', '.join(kept)}: for another number of classes")
 
 
 def _prune_stage(shop: Workshop, step: PruneStep, position: int, source: Stage) -> Stage:

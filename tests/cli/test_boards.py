@@ -63,6 +63,21 @@ def test_validate_compares_the_board_with_this_machine(
     assert "50 of the 10,000 test images" in shown
 
 
+@pytest.mark.usefixtures("short_timing")
+def test_a_recipe_that_names_a_board_is_measured_there_too(
+    board: local_sshd.LocalSSHD, copied: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "two_targets.yaml"
+    recipe.write_text((copied / "recipe.yaml").read_text() + "targets: [host, pi4]\n")
+    result = run("build", recipe, "-o", copied, "--json")
+    report = Report.model_validate_json(result.stdout)
+    by_key = {artifact.key: artifact.measurements for artifact in report.artifacts}
+    assert {m.target for m in by_key["int8.tflite"]} == {"host", "pi4"}
+    assert all(m.latency_ms and m.peak_rss_bytes for ms in by_key.values() for m in ms)
+    assert {record.target for record in report.board_parity} == {"pi4"}
+    assert "median/p90 on pi4: " in " ".join(run("report", copied).stdout.split())
+
+
 def test_a_board_without_onnxruntime_takes_the_reference_from_here(
     board: local_sshd.LocalSSHD, built: tuple[Path, Report], tmp_path: Path
 ) -> None:

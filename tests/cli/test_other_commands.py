@@ -188,7 +188,7 @@ def test_an_unknown_command_and_a_bad_target_end_with_2(built: tuple[Path, Repor
     assert run("biuld").exit_code == 2
     result = run("validate", built[0], "--target", "pie")
     assert result.exit_code == 2
-    assert "'pie' is not one of: host" in result.stderr
+    assert "there is no target 'pie'; known are: host" in result.stderr
 
 
 def test_python_m_edgecnn_is_the_same_command() -> None:

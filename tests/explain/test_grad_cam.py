@@ -9,7 +9,7 @@ from torch import nn
 
 from edgecnn.errors import ModelError
 from edgecnn.explain.grad_cam import explain, look_inside
-from edgecnn.models import MODELS, build_model
+from edgecnn.models import build_model
 
 
 class Edges(nn.Module):
@@ -34,7 +34,7 @@ def test_the_map_is_the_one_of_the_formula() -> None:
     expected = np.zeros((4, 4))
     expected[1, 2], expected[3, 0] = 1.0, 0.5
     np.testing.assert_allclose(bright.heat, expected, atol=1e-6)
-    assert dark.heat.argmax() == 0 and (dark.heat > 0).sum() == 1
+    np.testing.assert_allclose(dark.heat, np.eye(4) * [1, 0, 0, 0], atol=1e-6)
     assert (bright.layer, bright.map_size) == ("conv", (4, 4))
     logits = np.array([3 / 16, 4 / 16])
     np.testing.assert_allclose(bright.probabilities, np.exp(logits) / np.exp(logits).sum(), rtol=1e-6)
@@ -61,14 +61,12 @@ def planted(n: int, size: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, t
     return images, labels, masks
 
 
-@pytest.mark.parametrize(("name", "options"), [("lenet5", {}), ("squeezenet1_1", {"stem": "small"})])
-def test_a_trained_network_looks_at_the_object(name: str, options: dict[str, str]) -> None:
+def test_a_trained_network_looks_at_the_object() -> None:
     images, labels, _ = planted(1024, 28, seed=0)
-    widths = None if name == "lenet5" else dict.fromkeys(MODELS[name].widths, 8)
-    model = build_model(name, in_channels=1, n_classes=2, widths=widths, seed=0, options=options)
+    model = build_model("lenet5", in_channels=1, n_classes=2, seed=0)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     model.train()
-    for _ in range(15 if name == "lenet5" else 6):
+    for _ in range(15):
         for part in torch.randperm(len(images)).split(64):
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(images[part]), labels[part]).backward()

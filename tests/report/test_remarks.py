@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgecnn.records import Artifact, Latency, Measurement
-from edgecnn.report.remarks import on_speed
+from edgecnn.report.remarks import comparisons, on_speed
 from edgecnn.report.tables import doubt_lines
 
 
@@ -118,3 +118,43 @@ def test_each_kind_of_doubt_is_one_line_with_all_it_is_about() -> None:
         "timing is doubtful (a, b): the machine was busy; measure again",
         "timing is doubtful (b): wide; compare minima",
     ]
+
+
+def timed(
+    file: str,
+    median_ms: float,
+    low_ms: float,
+    high_ms: float,
+    *doubts: str,
+    threads: int = 1,
+    emulated: bool = False,
+) -> dict:
+    return {
+        "file": file,
+        "runtime": "litert",
+        "num_threads": threads,
+        "emulated": emulated,
+        "latency_ms": {"median": median_ms},
+        "median_interval_ms": (low_ms, high_ms),
+        "warnings": [{"kind": kind} for kind in doubts],
+    }
+
+
+@pytest.mark.parametrize(
+    ("other", "verdict"),
+    [
+        (timed("b", 0.8, 0.79, 0.81), "faster, 0.80 times its median"),
+        (timed("b", 1.5, 1.4, 1.6), "slower, 1.50 times its median"),
+        (timed("b", 0.98, 0.9, 1.02), "cannot tell: their 95 % intervals overlap"),
+        (timed("b", 0.5, 0.4, 0.6, "throttled"), "cannot tell: throttled"),
+        (timed("b", 0.5, 0.4, 0.6, "busy", "swapped"), "cannot tell: busy, swapped"),
+        (timed("b", 0.5, 0.4, 0.6, "governor"), "faster, 0.50 times its median"),
+    ],
+)
+def test_two_files_compare_as_faster_slower_or_cannot_tell(other: dict, verdict: str):
+    assert comparisons([timed("a", 1.0, 0.95, 1.05), other]) == [f"b against a on litert, 1 thread: {verdict}"]
+
+
+def test_only_the_same_run_is_compared_and_no_emulated_one():
+    assert comparisons([timed("a", 1.0, 0.9, 1.1), timed("b", 0.1, 0.1, 0.1, threads=4)]) == []
+    assert comparisons([timed("a", 1.0, 0.9, 1.1), timed("b", 0.1, 0.1, 0.1, emulated=True)]) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from measurements_for_tests import measurement
 from ondevice import tiny_models
+from rich.console import Console
 
 from edgecnn import recipe_file
 from edgecnn.data import Dataset
@@ -19,7 +21,7 @@ from edgecnn.errors import RecipeError
 from edgecnn.ondevice.manifest import Manifest
 from edgecnn.ondevice.predict import as_text, predict, probabilities
 from edgecnn.records import Artifact, Rejection, Report
-from edgecnn.report import markdown, tables
+from edgecnn.report import markdown, tables, terminal
 from edgecnn.steps.rejection import figures, highest_threshold, threshold
 
 
@@ -28,7 +30,7 @@ def test_the_threshold_is_the_highest_that_keeps_enough(best: list[float], keep:
     limit = highest_threshold(np.array(best), keep)
     wanted = math.ceil(keep * len(best) - 1e-9)
     assert sum(p >= limit for p in best) >= wanted
-    assert sum(p >= limit + 1e-5 for p in best) < wanted or sorted(best)[-wanted] > limit + 9e-6
+    assert 0 <= sorted(best)[-wanted] - limit <= 1.1e-6, "but for the rounding, of the last one that is kept"
 
 
 def test_95_of_100_is_95() -> None:
@@ -126,3 +128,14 @@ def test_the_report_says_it() -> None:
     assert Report.model_validate_json(report.model_dump_json()) == report
     silent = artifact.model_copy(update={"measurements": (measurement(),)})
     assert "None of these" not in markdown.render(report.model_copy(update={"artifacts": (silent,)}))
+
+
+@pytest.mark.parametrize("rejected", [True, False])
+def test_the_terminal_says_it_with_the_guesses(rejected: bool) -> None:
+    guess = {"class_index": 0, "class_name": "cat", "probability": 0.41}
+    said = io.StringIO()
+    console = Console(file=said, width=100)
+    prediction = {"picture": "a.png", "guesses": [guess], "rejected": rejected, "reject_below": 0.62}
+    terminal.print_predictions([prediction], console)
+    assert ("none of these: the best guess has less than 62.00 %" in said.getvalue()) is rejected
+    assert "41.00%  cat" in said.getvalue()
