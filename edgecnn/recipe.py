@@ -361,8 +361,7 @@ class QuantizeSpec(Spec):
 
 
 class QatSpec(FinetuneSpec):
-    """Quantization-aware training of what `quantize` gave: weights and scales are trained with every rounding.
-    """
+    """Quantization-aware training of what `quantize` gave: weights and scales, with every rounding."""
 
     epochs: int = Field(3, ge=1, le=10_000)
     learning_rate: float = Field(1e-3, gt=0, le=100)

@@ -16,7 +16,14 @@ from torch.nn import functional
 
 # Importance comes from this many training images; more changed the choice of channels little.
 N_JUDGED_IMAGES = 5_120
+# Of large pictures fewer, so that they stay within half a gigabyte.
+N_JUDGED_VALUES = 2**27
 _JUDGED_AT_ONCE = 256
+
+
+def n_judged(values_a_picture: int) -> int:
+    """How many training images the importance of channels comes from."""
+    return max(_JUDGED_AT_ONCE, min(N_JUDGED_IMAGES, N_JUDGED_VALUES // values_a_picture))
 
 
 def widths_at_step(start: dict[str, int], target: dict[str, int], step: int, n_steps: int) -> dict[str, int]:

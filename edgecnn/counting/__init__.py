@@ -107,14 +107,16 @@ def _run(model: Path, cpu: str, runtime: str, root: Path, folder: Path) -> dict:
     plugin = _plugin(folder)
     _make_machine(cpu, folder)
     (folder / zipapp.NAME).write_bytes(zipapp.build())
-    shutil.copyfile(model, folder / model.name)
+    # The same name for all: its length would be counted, too.
+    counted = f"model{model.suffix.lower()}"
+    shutil.copyfile(model, folder / counted)
     emulator = f"qemu-aarch64 -cpu {cpu} -plugin {plugin},out={folder}/marks"
     command = ["proot", "-q", emulator, "-r", str(root), "-b", "/proc", "-b", f"{folder}/cpuinfo:/proc/cpuinfo"]
     command += ["-b", f"{folder}/sys:/sys", "-b", f"{folder}:/counted", "-b", str(folder), "-w", "/"]
     # Nothing of our environment: its size would move the stack, and the hash seed the order of things.
     command += ["/usr/bin/env", "-i", "PYTHONHASHSEED=0", "PYTHONDONTWRITEBYTECODE=1", "PATH=/usr/bin:/bin"]
     command += ["/bin/sh", PYTHONS.get(runtime, "/opt/litert/python"), f"/counted/{zipapp.NAME}", "marked"]
-    command += [f"/counted/{model.name}", "--runtime", runtime, "--runs", str(N_RUNS)]
+    command += [f"/counted/{counted}", "--runtime", runtime, "--runs", str(N_RUNS)]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S, check=False

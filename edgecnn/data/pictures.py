@@ -14,7 +14,7 @@ import numpy as np
 
 from edgecnn.data import Dataset, Options, Source, Splits, notes
 from edgecnn.data.content_hashes import UNREADABLE, content_hashes
-from edgecnn.data.decoded import decode
+from edgecnn.data.decoded import Decoded, decode
 from edgecnn.data.folder_layout import SUFFIXES
 from edgecnn.errors import DataError
 from edgecnn.ondevice.manifest import Preprocessing
@@ -46,7 +46,7 @@ def find(options: Options, folders: tuple[Path, ...]) -> Source:
             if broken
             else []
         )
-        return _splits(decoded.images_nhwc, rows, class_names, options, tuple(said))
+        return _splits(decoded, rows, class_names, options, tuple(said))
 
     return Source(class_names, hashlib.sha256(json.dumps(decisive).encode()).hexdigest(), read)
 
@@ -98,7 +98,7 @@ def _drawn(contents: Sequence[str], broken: set[int], seed: int) -> list[int]:
 
 
 def _splits(
-    images_nhwc: np.ndarray,
+    decoded: Decoded,
     rows: Sequence[int],
     class_names: tuple[str, ...],
     options: Options,
@@ -109,7 +109,7 @@ def _splits(
     )
 
     def part(chosen: Sequence[int], split: str) -> Dataset:
-        return Dataset(images_nhwc[list(chosen)], np.full(len(chosen), -1, np.int64), class_names, split)
+        return Dataset(decoded.take(np.array(chosen)), np.full(len(chosen), -1, np.int64), class_names, split)
 
     return Splits(
         train=part(rows[n_test + n_validation :], "train"),

@@ -197,13 +197,14 @@ def _prune_stage(shop: Workshop, step: PruneStep, position: int, source: Stage) 
     name = f"{position}-prune"
 
     def make(folder: Path) -> tuple[nn.Module, list[dict[str, Any]]]:
-        from edgecnn.compress.prune import N_JUDGED_IMAGES, prune, widths_at_step
+        from edgecnn.compress.prune import n_judged, prune, widths_at_step
         from edgecnn.models import widths_of
 
         recipe = shop.recipe
         model = load_network(shop, source)
         train = shop.pictures["train"]
-        judged, labels = train.normalized(train.images[:N_JUDGED_IMAGES]), train.labels[:N_JUDGED_IMAGES]
+        n_images = n_judged(train.images[0].numel())
+        judged, labels = train.normalized(train.images[:n_images]), train.labels[:n_images]
         start = widths_of(model, recipe.model.name)
         if shop.own_code:
             start = own_model.prunable_widths(shop.own_code, model, start, judged[:2])

@@ -39,8 +39,7 @@ CODE = (
 
 
 def quantization_stages(shop: Workshop, networks: tuple[Stage, ...]) -> tuple[Stage, ...]:
-    """Those of the recipe: none, quantize, or quantize and then qat. The last one's file is what is exported.
-    """
+    """Those of the recipe: none, quantize, or quantize and then qat. The file of the last is exported."""
     recipe = shop.recipe
     if not recipe.quantize:
         return ()

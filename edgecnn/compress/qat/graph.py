@@ -42,8 +42,8 @@ class Operation:
 class QuantizedConstant:
     """Integer weights or a bias of the graph, by the names of their constants.
 
-    `scales` float32 [1] or [channels]; `axis` is the channel's, None for one scale. `values` are the numbers
-    that they stand for.
+    `scales` float32 [1] or [channels]; `axis` is that of the channels, None for one scale. `values` are the
+    numbers that the integers stand for.
     """
 
     integers: str

@@ -1,0 +1,60 @@
+"""The receiving end of an upload, as it runs on the board: alone, from its source."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from edgecnn.ondevice import receive
+
+CONTENT = bytes(range(256)) * 1000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+def send(home: Path, content: bytes, sha256: str = SHA256) -> list[dict]:
+    """The answers of a receiver in `home` that was promised CONTENT and is sent `content`."""
+    done = subprocess.run(
+        [sys.executable, "-S", "-I", "-c", inspect.getsource(receive), sha256, str(len(CONTENT)), "a.bin"],
+        input=content,
+        env={**os.environ, "HOME": str(home)},
+        capture_output=True,
+        check=True,
+    )
+    lines = done.stdout.decode().splitlines()
+    return [json.loads(line.removeprefix("edgecnn-answer:")) for line in lines]
+
+
+def left_in(home: Path) -> list[Path]:
+    return [path for path in home.rglob("*") if path.is_file()]
+
+
+def test_a_whole_file_gets_its_name(tmp_path: Path):
+    asked, done = send(tmp_path, CONTENT)
+    assert asked == {"send": True}
+    path = Path(done["have"])
+    assert path.read_bytes() == CONTENT and path.parent.name == SHA256
+    assert send(tmp_path, b"") == [{"have": str(path)}], "it is not asked for again"
+
+
+def test_bytes_that_were_altered_on_the_way_are_refused(tmp_path: Path):
+    altered = CONTENT[:-1] + b"?"
+    _, fault = send(tmp_path, altered)
+    assert "its sha256 is another" in fault["error"] and fault["fix"] == "try again"
+    assert left_in(tmp_path) == []
+
+
+def test_a_file_that_ends_too_early_is_removed(tmp_path: Path):
+    _, fault = send(tmp_path, CONTENT[:1000])
+    assert fault["error"] == "1000 of 256000 bytes came"
+    assert left_in(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path):
+    (tmp_path / ".cache").write_text("a file in the way")
+    (fault,) = send(tmp_path, CONTENT)
+    assert "cannot write" in fault["error"] and fault["fix"]
