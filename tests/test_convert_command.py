@@ -10,7 +10,7 @@ import onnx
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from edgecnn import comparison, operations
 from edgecnn.cli import cli
@@ -102,11 +102,12 @@ def test_several_inputs_and_outputs_are_compared_each(tmp_path: Path) -> None:
 def test_what_cannot_be_converted_is_listed_whole_and_nothing_is_written(tmp_path: Path) -> None:
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in "xy")
     nodes = [
-        helper.make_node("Erf", ["x"], ["a"], name="first"),
+        helper.make_node("CumSum", ["x", "axis"], ["a"], name="first"),
         helper.make_node("Einsum", ["a"], ["y"], name="second", equation="ij->ij"),
     ]
     model = helper.make_model(
-        helper.make_graph(nodes, "g", [x], [y]), opset_imports=[helper.make_opsetid("", 17)]
+        helper.make_graph(nodes, "g", [x], [y], [numpy_helper.from_array(np.array(1), "axis")]),
+        opset_imports=[helper.make_opsetid("", 17)],
     )
     path = tmp_path / "odd.onnx"
     onnx.save(model, path)

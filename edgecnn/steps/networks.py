@@ -37,6 +37,7 @@ CODE = (
     "edgecnn.data",
     "edgecnn.models",
     "edgecnn.ondevice.manifest",
+    "edgecnn.ondevice.preprocess",
     "edgecnn.training",
     "edgecnn.compress.prune",
     "edgecnn.export.onnx",

@@ -30,7 +30,7 @@ class Rounding:
 
 @dataclass(frozen=True)
 class Operation:
-    """One ONNX node of float arithmetic; inputs are names of tensors, of weights, or "" where one is left out."""
+    """One ONNX node of float arithmetic; inputs are names of tensors and weights, "" where one is left out."""
 
     kind: str
     inputs: tuple[str, ...]
