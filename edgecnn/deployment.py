@@ -17,7 +17,7 @@ from edgecnn.errors import TargetError, UsageError
 from edgecnn.ondevice.manifest import Manifest
 from edgecnn.progress import Progress, Silent
 from edgecnn.records import Report
-from edgecnn.steps.evaluation import read_manifest
+from edgecnn.steps.manifests import read_manifest
 from edgecnn.steps.networks import source_of
 from edgecnn.targets import zipapp
 from edgecnn.targets.host import HostTarget

@@ -19,7 +19,7 @@ from edgecnn.progress import Progress, Silent
 from edgecnn.records import Artifact, Measurement, Report
 from edgecnn.report import remarks
 from edgecnn.steps import float_network
-from edgecnn.steps.evaluation import read_manifest
+from edgecnn.steps.manifests import read_manifest
 from edgecnn.steps.measurements import benchmark_files, evaluate_all, with_times
 from edgecnn.steps.networks import source_of
 from edgecnn.targets.host import HostTarget

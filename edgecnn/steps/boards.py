@@ -12,7 +12,8 @@ from edgecnn.data import Dataset
 from edgecnn.ondevice.manifest import TensorSpec
 from edgecnn.progress import Progress
 from edgecnn.records import Artifact, BoardParity
-from edgecnn.steps.evaluation import Outputs, read_manifest
+from edgecnn.steps.evaluation import Outputs
+from edgecnn.steps.manifests import read_manifest
 from edgecnn.targets.host import HostTarget
 
 

@@ -10,10 +10,9 @@ import numpy as np
 
 from edgecnn import metrics
 from edgecnn.data import Dataset
-from edgecnn.errors import UsageError
-from edgecnn.ondevice.manifest import DeviceError, Manifest
 from edgecnn.progress import Progress
 from edgecnn.records import Agreement, Artifact, ClassFigures, FloatParity, Measurement, ParityRecord
+from edgecnn.steps.manifests import read_manifest
 from edgecnn.targets.record import Environment
 from edgecnn.targets.target import Target
 
@@ -29,14 +28,6 @@ PARITY_REFERENCES = (("onnxruntime, optimizations off", False), ("onnxruntime, a
 def thread_counts(environment: Environment) -> tuple[int, ...]:
     """One thread, and all cores."""
     return tuple(sorted({1, environment.n_cores}))
-
-
-def read_manifest(path: Path) -> Manifest:
-    """The manifest beside the model file at `path`. Raises UsageError where there is none that can be read."""
-    try:
-        return Manifest.read_for(path)
-    except DeviceError as fault:
-        raise UsageError(fault.what, where=str(path), fix=fault.fix) from fault
 
 
 Outputs = dict[tuple[str, str, int], np.ndarray]

@@ -9,8 +9,9 @@ from typing import Any, Literal
 import numpy as np
 
 import edgecnn
+from edgecnn.errors import UsageError
 from edgecnn.ondevice.evaluate import evaluate
-from edgecnn.ondevice.manifest import Manifest, TensorSpec
+from edgecnn.ondevice.manifest import DeviceError, Manifest, TensorSpec
 from edgecnn.recipe import Recipe
 from edgecnn.steps.networks import Workshop, installed_version
 
@@ -71,6 +72,14 @@ def output_of(path: Path) -> str:
     graph = onnx.load(path).graph
     last = [node.op_type for node in graph.node if graph.output[0].name in node.output]
     return "probabilities" if last == ["Softmax"] else "logits"
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest beside the model file at `path`. Raises UsageError where there is none that can be read."""
+    try:
+        return Manifest.read_for(path)
+    except DeviceError as fault:
+        raise UsageError(fault.what, where=str(path), fix=fault.fix) from fault
 
 
 def onnx_specs(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:

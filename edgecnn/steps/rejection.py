@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,7 +16,10 @@ from edgecnn.ondevice.evaluate import evaluate
 from edgecnn.ondevice.manifest import DeviceError, Manifest
 from edgecnn.ondevice.predict import preferred_runtime, probabilities
 from edgecnn.records import Artifact, Measurement, Rejection
-from edgecnn.steps.evaluation import Outputs, read_manifest
+from edgecnn.steps.manifests import read_manifest
+
+if TYPE_CHECKING:
+    from edgecnn.steps.evaluation import Outputs
 
 # Thresholds are rounded down to so many digits: a board whose exp() differs in the last bit answers the same.
 DIGITS = 6
