@@ -31,6 +31,7 @@ _LITERT_2 = {
 # Kernels of the microcontroller runtime read no versions.
 _MICRO_MISSING = frozenset(["GELU", "POW", "REDUCE_MIN", "REDUCE_PROD", "RELU_N1_TO_1"])
 _ANY = 99
+MOST_JOINED_BY_MICRO = 10
 
 RUNTIMES: dict[str, dict[str, int]] = {
     "litert": _LITERT_2,
@@ -65,6 +66,8 @@ def problem(operator: Operator, runtime: str) -> str:
         return "it has no TRANSPOSE of more than 5 axes"
     if is_micro and operator.code == "DEQUANTIZE" and version == 5:
         return "it has no DEQUANTIZE with one scale a channel"
+    if is_micro and operator.code == "CONCATENATION" and len(operator.inputs) > MOST_JOINED_BY_MICRO:
+        return f"it has no CONCATENATION of more than {MOST_JOINED_BY_MICRO} inputs"
     types = [tensor.dtype for tensor in operator.inputs[:2] if tensor is not None]
     if is_micro and ("float16" in types or types == ["float32", "int8"]):
         return f"it has no {operator.code} of {' and '.join(types)}"

@@ -410,3 +410,16 @@ def test_weights_of_float_layers_are_kept_as_float_where_nothing_dequantizes_the
     conversion = assert_agrees(model, runtime="tflm", tolerance=1e-4)
     assert ("DEQUANTIZE", 5) not in operators(conversion.data)
     assert any("kept as float32" in note for note in conversion.notes)
+
+
+@pytest.mark.parametrize("quantize", [lambda model: model, qdq], ids=["float", "int8"])
+@pytest.mark.parametrize("n_inputs", [11, 23, 101])
+def test_the_microcontroller_runtime_joins_many_in_steps(n_inputs, quantize):
+    def case(n, x):
+        parts = [n("Slice", x, *(np.array([k]) for k in (i % 4, i % 4 + 1, 1))) for i in range(n_inputs)]
+        return n("Concat", *parts, axis=1)
+
+    model = quantize(built(case))
+    assert_agrees(model, runtime="tflm", steps=1, transposes=None)
+    joins = [code for code, _ in operators(convert(model).data)].count("CONCATENATION")
+    assert joins == 1, "others take all at once"

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecnn.export.tflite.model import Operator
+from edgecnn.export.tflite.model import Operator, Tensor
+from edgecnn.export.tflite.runtimes import MOST_JOINED_BY_MICRO
 
 if TYPE_CHECKING:
     from edgecnn.export.tflite.lowering.context import Lowering
@@ -52,7 +53,22 @@ def dequantized_constant(lower: Lowering, operator: Operator) -> None:
     lower.note(f"{operator.source}: its weights are kept as float32, {lower.runtime} cannot dequantize them")
 
 
+def concatenation_in_steps(lower: Lowering, operator: Operator) -> None:
+    """So many inputs at once, and then what came of them."""
+    (output,), axis = operator.outputs, operator.options["axis"]
+    parts: list[Tensor | None] = []
+    for start in range(0, len(operator.inputs), MOST_JOINED_BY_MICRO):
+        few = operator.inputs[start : start + MOST_JOINED_BY_MICRO]
+        shape = list(output.shape)
+        shape[axis] = sum(one.shape[axis] for one in few if one is not None)
+        joined = lower.temporary(output, shape=tuple(shape))
+        lower.emit("CONCATENATION", few, joined, **operator.options)
+        parts.append(joined)
+    lower.emit("CONCATENATION", parts, output, **operator.options)
+
+
 EQUIVALENTS: dict[str, Callable[[Lowering, Operator], None]] = {
+    "CONCATENATION": concatenation_in_steps,
     "DEQUANTIZE": dequantized_constant,
     "REDUCE_MIN": reduce_min,
     "RELU_N1_TO_1": clip_to_one,
