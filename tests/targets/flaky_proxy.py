@@ -20,11 +20,18 @@ def main(host: str, port: str, cut_bytes: str, mode: str, count_file: str) -> No
     while block := os.read(0, 4096):
         link.sendall(block[: limit - sent])
         sent += len(block)
-        Path(count_file).write_text(str(sent))
+        _keep(Path(count_file), sent)
         if sent >= limit:
             if mode == "stall":
                 time.sleep(600)
             os._exit(0)
+
+
+def _keep(count_file: Path, sent: int) -> None:
+    """Renamed into place: a test may read it at any moment."""
+    temporary = count_file.with_name(f"{count_file.name}.{os.getpid()}")
+    temporary.write_text(str(sent))
+    temporary.replace(count_file)
 
 
 def _bring_back(link: socket.socket) -> None:
