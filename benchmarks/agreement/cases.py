@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from safetensors.torch import load_file
 from torch.nn import functional
 
 from agreement.zoo import build as build_network
-from agreement.zoo import export
+from agreement.zoo import export, folded
 from edgecnn.compress.quantize import quantize
 from edgecnn.export.onnx import export_onnx
 from edgecnn.export.tflite import convert
@@ -54,7 +52,7 @@ def of_zoo(name: str, folder: Path, n_inputs: int) -> Case:
     calibration = random.uniform(-1, 1, (N_CALIBRATION, *shape)).astype(np.float32)
     inputs = random.uniform(-1, 1, (n_inputs, *shape)).astype(np.float32)
     float_onnx, qdq = folder / f"{name}.onnx", folder / f"{name}.qdq.onnx"
-    onnx.save(_folded(export(name)), float_onnx)
+    onnx.save(folded(export(name)), float_onnx)
     onnx.save(quantize(onnx.load(float_onnx), calibration, QuantizeSpec(engine="onnxruntime")).model, qdq)
     return Case(name, qdq, converted(qdq, folder), inputs, None, float_onnx)
 
@@ -98,16 +96,3 @@ def converted(qdq: Path, folder: Path) -> Path:
     path = folder / f"{qdq.stem}.tflite"
     path.write_bytes(convert(qdq).data)
     return path
-
-
-def _folded(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with a batch of one, without batch norms and computed shapes."""
-    for info in (*model.graph.input, *model.graph.output):
-        info.type.tensor_type.shape.dim[0].dim_value = 1
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    with tempfile.TemporaryDirectory() as folder:
-        options.optimized_model_filepath = str(Path(folder, "folded.onnx"))
-        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        return onnx.load(options.optimized_model_filepath)

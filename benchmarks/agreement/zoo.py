@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import logging
+import tempfile
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import onnx
+import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -416,3 +419,18 @@ def export(name: str, *, dynamo: bool = False) -> onnx.ModelProto:
             return onnx.load_from_string(buffer.getvalue())
         finally:
             logging.disable(logging.NOTSET)
+
+
+def folded(model: onnx.ModelProto) -> onnx.ModelProto:
+    """What a quantizer is given: the model with a batch of one, without batch norms and computed shapes."""
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    for info in (*fixed.graph.input, *fixed.graph.output):
+        info.type.tensor_type.shape.dim[0].dim_value = 1
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder, "folded.onnx"))
+        ort.InferenceSession(fixed.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return onnx.load(options.optimized_model_filepath)

@@ -319,6 +319,8 @@ def test_int8_networks(model, options):
     results = agreed(quantized)
     if results is None:
         return
+    if any(node.op_type == "Where" for node in model.graph.node):
+        return  # It jumps: a single step beside its threshold may become any number. Alone it is tested above.
     batches = [random_inputs(model, 1000 + seed) for seed in range(2)]
     wanted, given_ = run_onnx(model, batches), run_onnx(quantized, batches)
     conversion = convert(quantized)

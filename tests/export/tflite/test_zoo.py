@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from export.tflite.agreement import assert_agrees, compare
 from export.tflite.nets import qdq
 from export.tflite.running import operators
-from export.tflite.zoo import ZOO, export
+from export.tflite.zoo import ZOO, export, folded
 
 from edgecnn.export.tflite import convert
 
@@ -30,18 +27,7 @@ def exported(name: str, dynamo: bool = False) -> onnx.ModelProto:
 
 @cache
 def cleaned(name: str) -> onnx.ModelProto:
-    """What a quantizer is given: batch norms folded, shapes folded, a batch of one."""
-    model = onnx.ModelProto()
-    model.CopyFrom(exported(name))
-    for info in (*model.graph.input, *model.graph.output):
-        info.type.tensor_type.shape.dim[0].dim_value = 1
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    with tempfile.TemporaryDirectory() as folder:
-        options.optimized_model_filepath = str(Path(folder, "optimized.onnx"))
-        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        return onnx.load(options.optimized_model_filepath)
+    return folded(exported(name))
 
 
 @pytest.mark.parametrize("name", ZOO)

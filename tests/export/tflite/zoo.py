@@ -11,4 +11,4 @@ assert _SPEC is not None and _SPEC.loader is not None
 _MODULE = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(_MODULE)
 
-ZOO, build, export = _MODULE.ZOO, _MODULE.build, _MODULE.export
+ZOO, build, export, folded = _MODULE.ZOO, _MODULE.build, _MODULE.export, _MODULE.folded
