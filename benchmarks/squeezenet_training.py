@@ -32,7 +32,7 @@ from edgecnn.models import build_model
 from edgecnn.ondevice.manifest import Preprocessing
 from edgecnn.progress import Silent
 from edgecnn.training.device import prepare
-from edgecnn.training.loop import Pictures, Settings, _Run, channels_last, make_optimizer
+from edgecnn.training.loop import Pictures, Run, Settings, channels_last, make_optimizer
 
 BATCH_SIZE = 128
 THREADS = 2
@@ -72,12 +72,21 @@ def bare_step(source: Pictures, n_steps: int) -> Callable[[], None]:
 
 
 def loop(source: Pictures, settings: Settings, n_steps: int) -> Callable[[], None]:
-    run_ = _Run(network(), settings, None, Silent())
-    return lambda: [run_._step(*batch) for batch in endless(source, settings, n_steps)] and None
+    training = Run(network(), settings, None, Silent())
+
+    def run() -> None:
+        for images, targets in endless(source, settings, n_steps):
+            training.step(images, targets)
+
+    return run
 
 
 def batches_alone(source: Pictures, n_steps: int) -> Callable[[], None]:
-    return lambda: [None for _ in endless(source, FINETUNING, n_steps)] and None
+    def run() -> None:
+        for _ in endless(source, FINETUNING, n_steps):
+            pass
+
+    return run
 
 
 def endless(source: Pictures, settings: Settings, n_steps: int) -> Iterator:

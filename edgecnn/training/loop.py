@@ -177,7 +177,7 @@ def train(
     """
     progress = progress or Silent()
     channels_last(model)
-    run = _Run(model, settings, teacher, progress)
+    run = Run(model, settings, teacher, progress)
     history = run.resume(checkpoints)
     steps_an_epoch = math.ceil(len(training) / settings.batch_size)
     progress.start(title, total=settings.epochs * steps_an_epoch)
@@ -194,7 +194,7 @@ def train(
     return history
 
 
-class _Run:
+class Run:
     """What changes during a training: network, optimizer, average of the weights, random numbers."""
 
     def __init__(
@@ -226,8 +226,8 @@ class _Run:
         self.model.train()
         total_loss, n_right, n_seen = 0.0, 0, 0
         for step, (images, targets) in enumerate(training.batches(settings, self.generator)):
-            self._set_rate((epoch - 1) * steps_an_epoch + step, settings.epochs * steps_an_epoch)
-            logits, loss_now = self._step(images, targets)
+            self.set_rate((epoch - 1) * steps_an_epoch + step, settings.epochs * steps_an_epoch)
+            logits, loss_now = self.step(images, targets)
             if not math.isfinite(loss_now):
                 raise EdgeCNNError(
                     f"training diverged: the loss is {loss_now} in epoch {epoch}, step {step}",
@@ -240,12 +240,14 @@ class _Run:
             self.progress.advance(1, f"epoch {epoch}/{settings.epochs}  {figures}")
         return total_loss / n_seen, n_right / n_seen
 
-    def _set_rate(self, step: int, n_steps: int) -> None:
+    def set_rate(self, step: int, n_steps: int) -> None:
+        """The learning rate of every layer for `step` of `n_steps`, counted from 0."""
         share = learning_rate_share(self.settings.schedule, step, n_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * share * group["share"]
 
-    def _step(self, images: torch.Tensor, targets: Targets) -> tuple[torch.Tensor, float]:
+    def step(self, images: torch.Tensor, targets: Targets) -> tuple[torch.Tensor, float]:
+        """Learns from one batch [n, c, h, w]; the logits [n, classes] before it, and the mean loss."""
         logits = self.model(images)
         loss = targets.loss(logits, self.settings.label_smoothing)
         if self.teacher:

@@ -105,7 +105,7 @@ def test_an_interrupted_cross_validation_goes_on_with_the_same_result(
         shop.store.run(stage)
     monkeypatch.setattr(loop, "train", train)
     steps = []
-    monkeypatch.setattr(loop._Run, "one_epoch", _counting(loop._Run.one_epoch, steps))
+    monkeypatch.setattr(loop.Run, "one_epoch", _counting(loop.Run.one_epoch, steps))
     shop.store.run(stage)
     resumed = shop.store.facts(stage)["accuracies"]
     assert len(steps) == 2, "the epochs of the last fold alone"

@@ -198,7 +198,7 @@ def test_frozen_layers_stay_until_they_are_let_go() -> None:
     train(model, TRAINING, VALIDATION, replace(SETTINGS, epochs=2, freeze_epochs=1, learning_rate=1e-3))
     assert not torch.equal(before["conv1.weight"], layer_weights(model)["conv1.weight"])
     frozen = network()
-    run = loop._Run(frozen, replace(SETTINGS, epochs=2, freeze_epochs=1), None, Silent())
+    run = loop.Run(frozen, replace(SETTINGS, epochs=2, freeze_epochs=1), None, Silent())
     run.one_epoch(TRAINING, 1, 8)
     after = layer_weights(frozen)
     moved = {name for name in before if not torch.equal(before[name], after[name])}
@@ -225,11 +225,11 @@ def test_the_average_of_the_weights_is_what_is_judged_and_kept(tmp_path: Path) -
     assert history[-1].validation_accuracy == evaluate(averaged, VALIDATION)
     # By hand: after each step, average = 0.9 average + 0.1 weights; torch starts from the first weights.
     by_hand = network()
-    run = loop._Run(by_hand, replace(SETTINGS, ema=0.9), None, Silent())
+    run = loop.Run(by_hand, replace(SETTINGS, ema=0.9), None, Silent())
     average = None
     for step, (images, targets) in enumerate(TRAINING.batches(SETTINGS, run.generator)):
-        run._set_rate(step, 24)
-        run._step(images, targets)
+        run.set_rate(step, 24)
+        run.step(images, targets)
         average = weights(by_hand) if average is None else 0.9 * average + 0.1 * weights(by_hand)
     torch.testing.assert_close(weights(run.judged), average)
 

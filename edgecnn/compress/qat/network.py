@@ -32,19 +32,19 @@ class QatNetwork(nn.Module):
         self.graph = graph
         self.largest = 2 ** (weight_bits - 1) - 1
         self.weights = nn.ParameterDict(
-            {_key(name): nn.Parameter(torch.tensor(one.values)) for name, one in graph.weights.items()}
+            {key_of(name): nn.Parameter(torch.tensor(one.values)) for name, one in graph.weights.items()}
         )
         self.biases = nn.ParameterDict(
-            {_key(name): nn.Parameter(torch.tensor(one.values)) for name, one in graph.biases.items()}
+            {key_of(name): nn.Parameter(torch.tensor(one.values)) for name, one in graph.biases.items()}
         )
         self.weight_scales = nn.ParameterDict(
-            {_key(name): nn.Parameter(self._first_scale(one)) for name, one in graph.weights.items()}
+            {key_of(name): nn.Parameter(self._first_scale(one)) for name, one in graph.weights.items()}
         )
         self.scales = nn.ParameterDict(
-            {_key(name): nn.Parameter(torch.tensor(scale)) for name, scale in graph.scales.items()}
+            {key_of(name): nn.Parameter(torch.tensor(scale)) for name, scale in graph.scales.items()}
         )
         for name, array in graph.constants.items():
-            self.register_buffer(_key(name), torch.tensor(array))
+            self.register_buffer(key_of(name), torch.tensor(array))
 
     def _first_scale(self, constant: QuantizedConstant) -> torch.Tensor:
         """That of the graph for 8 bits; for fewer, the one with the smallest squared error, by trying."""
@@ -80,7 +80,7 @@ class QatNetwork(nn.Module):
         # The factor keeps the steps of scales and of weights in proportion, whatever the size of the tensor
         # ("Learned step size quantization", section 2.2).
         factor = 1 / math.sqrt(values[0].numel() * step.high)
-        scale = scaled_gradient(self.scales[_key(step.scale)], factor)
+        scale = scaled_gradient(self.scales[key_of(step.scale)], factor)
         return fake_quantize(values, scale, step.zero_point, step.low, step.high)
 
     def _value(self, name: str, values: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -88,24 +88,24 @@ class QatNetwork(nn.Module):
             return values[name]
         if name in self.graph.weights:
             return self.quantized_weight(name)
-        return self.biases[_key(name)] if name in self.graph.biases else self.get_buffer(_key(name))
+        return self.biases[key_of(name)] if name in self.graph.biases else self.get_buffer(key_of(name))
 
     def _rounded_bias(self, step: Operation) -> torch.Tensor:
         """The bias of a layer in whole steps of input scale x weight scale, as the files hold it."""
         source, weight, bias = step.inputs[:3]
-        input_scale = self.scales[_key(self.graph.scale_of[source])].detach()
-        scale = input_scale * self.weight_scales[_key(weight)].detach()
-        return round_through(self.biases[_key(bias)] / scale) * scale
+        input_scale = self.scales[key_of(self.graph.scale_of[source])].detach()
+        scale = input_scale * self.weight_scales[key_of(weight)].detach()
+        return round_through(self.biases[key_of(bias)] / scale) * scale
 
     def quantized_weight(self, name: str) -> torch.Tensor:
         """The weights `name` in whole steps of their scales."""
-        constant, weight = self.graph.weights[name], self.weights[_key(name)]
+        constant, weight = self.graph.weights[name], self.weights[key_of(name)]
         factor = 1 / math.sqrt(weight.numel() / len(constant.scales) * self.largest)
-        scale = scaled_gradient(self.weight_scales[_key(name)], factor)
+        scale = scaled_gradient(self.weight_scales[key_of(name)], factor)
         shape = [-1 if constant.axis == k else 1 for k in range(weight.ndim)]
         return fake_quantize(weight, scale.reshape(shape), 0, -self.largest, self.largest)
 
 
-def _key(name: str) -> str:
+def key_of(name: str) -> str:
     """torch wants no dots in the names of parameters, and none that a module has already."""
     return "_" + name.replace(".", "-dot-")

@@ -10,7 +10,7 @@ import torch
 from onnx import numpy_helper
 
 from edgecnn.compress.qat.graph import QuantizedConstant
-from edgecnn.compress.qat.network import QatNetwork, _key
+from edgecnn.compress.qat.network import QatNetwork, key_of
 from edgecnn.compress.qdq import share_constants
 
 INT32 = np.iinfo(np.int32)
@@ -24,14 +24,14 @@ def trained_model(model: onnx.ModelProto, network: QatNetwork) -> onnx.ModelProt
     written = onnx.ModelProto()
     written.CopyFrom(model)
     apart = _Constants(written)
-    scales = {name: _positive(network.scales[_key(name)]) for name in network.graph.scales}
+    scales = {name: _positive(network.scales[key_of(name)]) for name in network.graph.scales}
     for name, scale in scales.items():
         apart.set(name, np.float32(scale))
     input_scale = {tensor: float(scales[name]) for tensor, name in network.graph.scale_of.items()}
     for node in written.graph.node:
         if node.op_type == "DequantizeLinear" and node.output[0] in network.graph.weights:
             constant = network.graph.weights[node.output[0]]
-            weight_scale = _positive(network.weight_scales[_key(node.output[0])])
+            weight_scale = _positive(network.weight_scales[key_of(node.output[0])])
             apart.own(node, 0, _integers(network, node.output[0], constant, weight_scale))
             apart.own(node, 1, weight_scale.reshape(np.shape(apart.arrays[constant.scale])))
     for node in written.graph.node:
@@ -46,7 +46,7 @@ def _positive(scale: torch.Tensor) -> np.ndarray:
 
 
 def _integers(network: QatNetwork, name: str, constant: QuantizedConstant, scale: np.ndarray) -> np.ndarray:
-    values = network.weights[_key(name)].detach().cpu().numpy()
+    values = network.weights[key_of(name)].detach().cpu().numpy()
     shape = [-1 if constant.axis == k else 1 for k in range(values.ndim)]
     return np.clip(np.rint(values / scale.reshape(shape)), -network.largest, network.largest).astype(np.int8)
 
@@ -60,7 +60,7 @@ def _write_bias(
     dequantize = apart.made_by[node.input[2]]
     weight_scale = apart.arrays[apart.made_by[node.input[1]].input[1]]
     scale = np.atleast_1d(np.float32(input_scale[node.input[0]]) * weight_scale).astype(np.float32)
-    values = network.biases[_key(node.input[2])].detach().cpu().numpy()
+    values = network.biases[key_of(node.input[2])].detach().cpu().numpy()
     integers = np.clip(np.rint(values.astype(np.float64) / scale), INT32.min, INT32.max).astype(np.int32)
     apart.own(dequantize, 0, integers)
     apart.own(dequantize, 1, scale.reshape(np.shape(apart.arrays[dequantize.input[1]])))
