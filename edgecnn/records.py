@@ -110,6 +110,11 @@ class Artifact(Record):
     n_macs: int
     measurements: tuple[Measurement, ...] = ()
 
+    @property
+    def is_quantized(self) -> bool:
+        """Whether it computes in integers: int8 activations, weights in 8 or 4 bits."""
+        return self.precision in ("int8", "int4")
+
 
 class StageFigures(Record):
     """The ledger: the network after each stage, as the files that it would be written to."""

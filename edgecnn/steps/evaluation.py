@@ -122,7 +122,7 @@ def parity_records(
 
     Both quantize the same preprocessed images by the same arithmetic, so both see the same int8 input.
     """
-    quantized = {a.format: a for a in artifacts if a.precision in ("int8", "int4")}
+    quantized = {a.format: a for a in artifacts if a.is_quantized}
     if quantized.keys() != {"onnx", "tflite"}:
         return []
     onnx_path, tflite_path = (folder / quantized[one].file for one in ("onnx", "tflite"))
