@@ -32,7 +32,7 @@ from edgecnn.models import build_model
 from edgecnn.ondevice.manifest import Preprocessing
 from edgecnn.progress import Silent
 from edgecnn.training.device import prepare
-from edgecnn.training.loop import Pictures, Run, Settings, channels_last, make_optimizer
+from edgecnn.training.loop import Pictures, Run, Settings, laid_out, make_optimizer
 
 BATCH_SIZE = 128
 THREADS = 2
@@ -43,7 +43,7 @@ FINETUNING = replace(SETTINGS, augment=("crop", "flip"), ema=0.998)
 
 def network() -> torch.nn.Module:
     model = build_model("squeezenet1_1", in_channels=3, n_classes=N_CLASSES, options={"stem": "imagenet"})
-    return channels_last(model).train()
+    return laid_out(model, torch.channels_last).train()
 
 
 def pictures(size: int, n_images: int) -> Pictures:

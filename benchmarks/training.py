@@ -33,7 +33,7 @@ from edgecnn.data import DATASETS, Dataset
 from edgecnn.models import build_model
 from edgecnn.training.augment import MAX_ROTATION_DEG, MAX_SCALE, MAX_SHIFT
 from edgecnn.training.device import prepare
-from edgecnn.training.loop import Pictures, Settings, channels_last, make_optimizer
+from edgecnn.training.loop import Pictures, Settings, laid_out, make_optimizer
 from edgecnn.training.mix import Targets
 
 BATCH_SIZE = 128
@@ -93,7 +93,7 @@ def train_as_usual(batches: Batches) -> None:
 
 def train_as_edgecnn(batches: Batches) -> None:
     """One epoch of LeNet-5 with the memory format and the optimizer of `edgecnn.training.loop`."""
-    model = channels_last(build_model("lenet5", in_channels=1, n_classes=10))
+    model = laid_out(build_model("lenet5", in_channels=1, n_classes=10), torch.channels_last)
     train_on(batches, model, make_optimizer(model, SETTINGS))
 
 

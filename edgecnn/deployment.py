@@ -21,10 +21,10 @@ from edgecnn.steps.manifests import read_manifest
 from edgecnn.steps.networks import source_of
 from edgecnn.targets import zipapp
 from edgecnn.targets.host import HostTarget
-from edgecnn.targets.remote import RemoteTarget
+from edgecnn.targets.remote import VENV_PYTHON, RemoteTarget, shell_path
 from edgecnn.targets.target import Target
 
-PREFERRED = ("int8.tflite", "fp32.tflite", "int8.onnx", "fp32.onnx")
+PREFERRED = ("int8.tflite", "int4.tflite", "fp32.tflite", "int8.onnx", "int4.onnx", "fp32.onnx")
 # Kernels of two machines differ in the last bit, so near ties may fall the other way; a model that is damaged,
 # or fed another preprocessing, agrees on about one image in as many as there are classes.
 N_SMOKE_IMAGES = 32
@@ -81,22 +81,16 @@ def _preferred(report: Report) -> str:
 
 
 def _script(model: str, python: str | None) -> str:
-    choice = f"python={_quoted(python)}" if python else 'python="$HOME"/edgecnn/venv/bin/python'
     return f"""#!/bin/sh
 # Classifies pictures: predict IMAGE_OR_FOLDER..., or what the camera sees: predict --camera [--frames N]
 here=$(dirname "$(readlink -f "$0")")
-{choice}
+python={shell_path(python or VENV_PYTHON)}
 [ -x "$python" ] || python=python3
 case "$1" in
   --camera) shift; exec "$python" "$here/{zipapp.NAME}" camera "$here/{model}" --text --top 3 "$@" ;;
   *) exec "$python" "$here/{zipapp.NAME}" predict "$here/{model}" --text --top 3 "$@" ;;
 esac
 """
-
-
-def _quoted(path: str) -> str:
-    escaped = path.replace("'", "'\\''")
-    return f"\"$HOME\"/'{escaped[2:]}'" if path.startswith("~/") else f"'{escaped}'"
 
 
 def _readme(name: str, model: str, manifest: Manifest) -> str:

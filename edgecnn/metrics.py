@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.ondevice.predict import softmax
-
 IntArray = NDArray[np.integer]
 
 # How far from a whole number of steps a dequantized logit may lie. float32 division leaves about 1e-5;
@@ -107,13 +105,13 @@ SURE_MARGIN = 0.05
 
 
 def follows(logits: NDArray[Any], reference: NDArray[np.floating[Any]]) -> Agreement:
-    """`logits` of any type against those of the float network, `reference`; both [n, classes].
+    """`logits` of any type against the probabilities of the float network, `reference`; both [n, classes].
 
     Equal logits stand in the order of their classes, as in `top1`.
     """
     wanted, found = top1(reference), top1(logits)
     _check_aligned(found, wanted)
-    two_best = np.sort(softmax(reference), axis=1)[:, -2:]
+    two_best = np.sort(reference, axis=1)[:, -2:]
     sure = two_best[:, 1] - two_best[:, 0] > SURE_MARGIN
     five_best = np.argsort(-logits.astype(np.float64), axis=1, kind="stable")[:, :5]
     return Agreement(

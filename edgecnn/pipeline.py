@@ -50,7 +50,7 @@ def build(
     folder = build_folder.path_for(loaded.recipe, output)
     build_folder.check_source(folder, loaded, Path(recipe_path))
     with build_folder.claimed(folder, loaded.recipe):
-        plan = _Plan(Workshop(loaded.recipe, StageStore(folder), progress, data_folders, allow_code))
+        plan = BuildPlan(Workshop(loaded.recipe, StageStore(folder), progress, data_folders, allow_code))
         store = plan.shop.store
         if force:
             store.forget(plan.stages)
@@ -76,10 +76,10 @@ def plan(
     folder = build_folder.path_for(loaded.recipe, output)
     build_folder.check(folder, loaded.recipe)
     shop = Workshop(loaded.recipe, StageStore(folder), Silent(), data_folders)
-    return shop.store.plan(_Plan(shop).stages, force=force)
+    return shop.store.plan(BuildPlan(shop).stages, force=force)
 
 
-class _Plan:
+class BuildPlan:
     """The stages of one build, in order, and the report that they add up to."""
 
     def __init__(self, shop: Workshop) -> None:

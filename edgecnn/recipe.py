@@ -52,7 +52,7 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def _size(value: Any) -> Any:
+def _height_and_width(value: Any) -> Any:
     """96 is short for [96, 96]."""
     if isinstance(value, int) and not isinstance(value, bool):
         return (value, value)
@@ -84,7 +84,7 @@ class DataSpec(Spec):
     size: (
         Annotated[
             tuple[Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]],
-            BeforeValidator(_size),
+            BeforeValidator(_height_and_width),
             WithJsonSchema(
                 {"type": ["integer", "array"], "items": {"type": "integer"}, "examples": [96, [96, 128]]}
             ),
@@ -145,6 +145,13 @@ class DataSpec(Spec):
             test_share=self.test_share,
             classes=Path(self.classes) if self.classes else None,
         )
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether pictures are decoded or brought to another size, and not taken as they are."""
+        info = DATASETS[self.name]
+        own = (info.preprocessing.height, info.preprocessing.width)
+        return info.brought or self.fit == "crop" or (self.size or own) != own
 
     def preprocessing(self, *, imagenet_weights: bool) -> Preprocessing:
         """From a picture to what the network sees. Weights from ImageNet want its normalization, if none is
@@ -525,8 +532,8 @@ class Recipe(Spec):
             raise ValueError("compress: qat must be the last step, right behind quantize")
         if QuantizeStep in kinds[: -2 if QatStep in kinds else -1]:
             raise ValueError("compress: quantize must be the last step but for qat, and stand there once")
-        if self.data.folds and self.model.name == "onnx":
-            raise ValueError("data: folds trains networks; an ONNX file is taken as it is: leave folds out")
+        if self.data.folds and (self.model.name == "onnx" or not self.train.epochs):
+            raise ValueError("data: folds trains networks, and this recipe trains none: leave folds out")
         if self.train.epochs == 0 and self.model.weights is None and self.model.name != "onnx":
             raise ValueError("train: with 0 epochs the model needs weights, such as imagenet")
         trains = self.train.epochs > 0 and self.model.name != "onnx"

@@ -268,9 +268,8 @@ def test_parity_refuses_raw_and_mismatched_outputs():
 
 
 def test_following_is_judged_where_the_float_network_is_sure() -> None:
-    reference = np.log(
-        np.array([[0.7, 0.2, 0.1, 0, 0, 0, 0], [0.4, 0.36, 0.24, 0, 0, 0, 0], [0.2, 0.5, 0.3, 0, 0, 0, 0]])
-        + 1e-9
+    reference = np.array(
+        [[0.7, 0.2, 0.1, 0, 0, 0, 0], [0.4, 0.36, 0.24, 0, 0, 0, 0], [0.2, 0.5, 0.3, 0, 0, 0, 0]]
     )
     # The first is followed; the second, a near tie, is not; the third is sure and not followed.
     found = np.array([[9, 1, 1, 0, 0, 0, 0], [1, 9, 1, 0, 0, 0, 0], [9, 3, 8, 7, 6, 5, 4]], np.int8)
@@ -282,8 +281,8 @@ def test_following_is_judged_where_the_float_network_is_sure() -> None:
 
 
 def test_a_network_follows_itself_and_no_sure_image_is_no_figure() -> None:
-    logits = np.random.default_rng(0).normal(size=(50, 9))
-    assert metrics.follows(logits, logits).top1 == 1
-    assert metrics.follows(logits, logits).in_top5 == 1
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(9), size=50)
+    assert metrics.follows(probabilities, probabilities).top1 == 1
+    assert metrics.follows(probabilities, probabilities).in_top5 == 1
     level = np.zeros((3, 4))
     assert metrics.follows(level, level).where_sure is None

@@ -173,6 +173,13 @@ def test_defaults_and_short_forms(recipe_path: Path) -> None:
         ("epochs: 1", "epochs: 0", "train: with 0 epochs the model needs weights, such as imagenet"),
         ("data: mnist", "data: {pictures: p}", "pictures have no labels to train on"),
         ("data: mnist", "data: {pictures: {}}", "pictures needs a path"),
+        (
+            "data: mnist\nmodel: lenet5\ntrain: {epochs: 1",
+            "data: {pictures: {path: p, folds: 3}}\n"
+            "model: {squeezenet1_1: {weights: imagenet}}\n"
+            "train: {epochs: 0",
+            "folds trains networks, and this recipe trains none",
+        ),
         ("data: mnist", "data: {mnist: {size: 0}}", ":3: data.mnist.size"),
         (
             "data: mnist",

@@ -77,7 +77,7 @@ def scan(path: Path) -> Layout:
         for folder in _folders_in(top):
             class_name = unicodedata.normalize("NFC", readable(folder.name))
             class_names.add(class_name)
-            for file in _files_below(folder, frozenset(map(_identity, (root, top)))):
+            for file in files_below(folder, frozenset(map(_identity, (root, top)))):
                 name = file.relative_to(root).as_posix()
                 if file.suffix.lower() in SUFFIXES:
                     pictures.append(Picture(name, class_name, part))
@@ -170,13 +170,13 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _files_below(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
+def files_below(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
     """All files in `folder` and its sub-directories. Links are followed, not to folders that are `above`."""
     identity = _identity(folder)
     if identity in above:
         return
     for entry in _visible(folder):
         if entry.is_dir():
-            yield from _files_below(entry, above | {identity})
+            yield from files_below(entry, above | {identity})
         elif entry.is_file() or entry.is_symlink():  # a link to nothing is told of as a broken picture
             yield entry

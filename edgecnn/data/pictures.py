@@ -15,7 +15,7 @@ import numpy as np
 from edgecnn.data import Dataset, Options, Source, Splits, notes
 from edgecnn.data.content_hashes import UNREADABLE, content_hashes
 from edgecnn.data.decoded import Decoded, decode
-from edgecnn.data.folder_layout import SUFFIXES
+from edgecnn.data.folder_layout import SUFFIXES, files_below, readable
 from edgecnn.errors import DataError
 from edgecnn.ondevice.manifest import Preprocessing
 from edgecnn.progress import Progress
@@ -23,6 +23,9 @@ from edgecnn.progress import Progress
 # The classes of the published weights, where no file names them.
 N_CLASSES = 1000
 LEAST_PICTURES = 10
+NO_LABELS = (
+    "the pictures have no labels: accuracy is how often a file answers as the dense float32 network does"
+)
 
 
 def find(options: Options, folders: tuple[Path, ...]) -> Source:
@@ -37,7 +40,7 @@ def find(options: Options, folders: tuple[Path, ...]) -> Source:
 
     def read(preprocessing: Preprocessing, progress: Progress) -> Splits:
         decoded = decode([root / name for name in names], contents, preprocessing, progress)
-        broken = [f"{names[row]} ({reason})" for row, reason in decoded.broken.items()]
+        broken = [f"{readable(names[row])} ({reason})" for row, reason in decoded.broken.items()]
         rows = _drawn(contents, set(decoded.broken), options.seed)
         if len(rows) < LEAST_PICTURES:
             raise _too_few(root, len(rows))
@@ -58,8 +61,8 @@ def _picture_names(root: Path) -> list[str]:
             where=str(root),
             fix=f"the path of a recipe's data begins where edgecnn runs: {Path.cwd()}",
         )
-    paths = (path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
-    names = sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
+    paths = (path for path in files_below(root) if path.suffix.lower() in SUFFIXES)
+    names = sorted(path.relative_to(root).as_posix() for path in paths)
     if len(names) < LEAST_PICTURES:
         raise _too_few(root, len(names))
     return names
@@ -111,10 +114,16 @@ def _splits(
     def part(chosen: Sequence[int], split: str) -> Dataset:
         return Dataset(decoded.take(np.array(chosen)), np.full(len(chosen), -1, np.int64), class_names, split)
 
+    if n_test + n_validation >= len(rows):
+        raise DataError(
+            f"test_share {options.test_share:g} and validation_share {options.validation_share:g} "
+            f"leave none of {len(rows)} pictures to calibrate with",
+            fix="lower them: some hundreds of pictures are a good number",
+        )
     return Splits(
         train=part(rows[n_test + n_validation :], "train"),
         validation=part(rows[n_test : n_test + n_validation], "validation"),
         test=part(rows[:n_test], "test"),
-        notes=said,
+        notes=(NO_LABELS, *said),
         fitted=True,
     )

@@ -176,6 +176,19 @@ def _line_in(code: OwnCode, fault: BaseException) -> str | None:
     return "{}:{}".format(*frames[-1]) if frames else None
 
 
+def _check_unshared(code: OwnCode, model: nn.Module) -> None:
+    """Raises ModelError for weights that stand under two names: pruned or saved, they would come apart."""
+    names: dict[int, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        first = names.setdefault(id(parameter), name)
+        if first != name:
+            raise ModelError(
+                f"{code.name} has the same weights under two names: {first} and {name}",
+                where=str(code.file),
+                fix="give each layer weights of its own",
+            )
+
+
 def check_fits(
     code: OwnCode, model: nn.Module, images_nchw: torch.Tensor, n_classes: int, data_name: str
 ) -> None:
@@ -185,6 +198,7 @@ def check_fits(
     """
     import torch
 
+    _check_unshared(code, model)
     shape = " x ".join(str(size) for size in images_nchw.shape[1:])
     about = f"{code.name} does not run on the pictures of {data_name} ({shape}: channels, height, width)"
     model.eval()

@@ -20,7 +20,11 @@ SUFFIXES = (".safetensors", ".pth", ".pt")
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights that were found, and perhaps not downloaded yet. `sha256` is that of the file, or begins it."""
+    """Weights that were found, and perhaps not downloaded yet.
+
+    `sha256` stands for them: that of the user's file, or how that of the published one begins, whichever file
+    holds them here.
+    """
 
     sha256: str
     path: Callable[[Progress], Path]
@@ -50,7 +54,8 @@ def _published(published: PublishedWeights, folders: Sequence[Path]) -> Weights:
     for name, sha256 in published.local.items():
         for folder in (place for root in folders for place in (root, root / "weights")):
             if (folder / name).is_file() and files.sha256_of(folder / name) == sha256:
-                return Weights(sha256, lambda _, found=folder / name: found)  # type: ignore[misc]
+                found = folder / name
+                return Weights(published.sha256_prefix, lambda _, found=found: found)  # type: ignore[misc]
     cached = places.cache() / "weights" / published.file_name
 
     def path(progress: Progress) -> Path:

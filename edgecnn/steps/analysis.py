@@ -21,6 +21,7 @@ from edgecnn.ondevice.manifest import Manifest, TensorSpec
 from edgecnn.ondevice.preprocess import dequantize, model_input
 from edgecnn.records import Artifact
 from edgecnn.stages import Stage
+from edgecnn.steps.evaluation import FLOAT_KEYS
 from edgecnn.steps.networks import ONNX_FILE, Workshop, installed_version
 from edgecnn.steps.quantization import QUANTIZED_FILE
 
@@ -31,7 +32,7 @@ ANALYSIS_FILE = "analysis.json"
 # Validation images whose tensors are compared; of large ones fewer, down to a handful: pixels in all.
 N_IMAGES, LEAST_IMAGES, N_PIXELS = 256, 32, 2**23
 # The files that are compared, the preferred one first.
-FLOAT_KEYS, INT8_KEYS = ("fp32.onnx", "fp32.tflite"), ("int8.tflite", "int8.onnx", "int4.tflite")
+QUANTIZED_KEYS = ("int8.tflite", "int4.tflite", "int8.onnx", "int4.onnx")
 
 
 def analysis_stage(
@@ -153,7 +154,7 @@ def _disagreements(shop: Workshop, export: Stage, evaluate: Stage) -> Disagreeme
     """The int8 file that is deployed against the float file of the same weights, by their recorded outputs."""
     runs = shop.store.facts(evaluate)["measurements"]
     float_key = next((key for key in FLOAT_KEYS if runs.get(key)), None)
-    int8_key = next((key for key in INT8_KEYS if runs.get(key)), None)
+    int8_key = next((key for key in QUANTIZED_KEYS if runs.get(key)), None)
     if float_key is None or int8_key is None:
         return None
     float_logits = _outputs(shop, export, evaluate, float_key)

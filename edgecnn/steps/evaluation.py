@@ -10,6 +10,7 @@ import numpy as np
 
 from edgecnn import metrics
 from edgecnn.data import Dataset
+from edgecnn.ondevice.predict import softmax
 from edgecnn.progress import Progress
 from edgecnn.records import Agreement, Artifact, ClassFigures, FloatParity, Measurement, ParityRecord
 from edgecnn.steps.manifests import read_manifest
@@ -67,10 +68,12 @@ def accuracy_records(
     test: Dataset,
     environment: Environment,
     reference: Outputs | None = None,
+    kind: str = "logits",
 ) -> dict[str, list[Measurement]]:
     """By artifact key, one record a run: accuracy and what belongs to it; no times yet.
 
-    `reference`: outputs of this machine, for the float networks that a board has no runtime for.
+    `reference`: outputs of this machine, for the float networks that a board has no runtime for. `kind`: what
+    the networks give, "logits" or "probabilities".
     """
     predicted = {run: metrics.top1(logits) for run, logits in outputs.items()}
     known = {
@@ -78,7 +81,6 @@ def accuracy_records(
         **{run: metrics.top1(raw) for run, raw in (reference or {}).items() if run not in predicted},
     }
     dense = next(classes for (key, _, _), classes in known.items() if key == DENSE)
-    test = test.labelled_by(dense)
     float_key = next((key for key in FLOAT_KEYS if any(run[0] == key for run in known)), None)
     float_run = next((run for run in known if run[0] == float_key), None)
     float_logits = {**(reference or {}), **outputs}[float_run] if float_run else None
@@ -88,7 +90,8 @@ def accuracy_records(
         drop = metrics.accuracy_drop(dense, classes, test.labels)
         follows = None
         if float_logits is not None and key not in (DENSE, float_key):
-            follows = metrics.follows(outputs[key, runtime, threads], float_logits)
+            wanted = float_logits if kind == "probabilities" else softmax(float_logits)
+            follows = metrics.follows(outputs[key, runtime, threads], wanted)
         records[key].append(
             Measurement(
                 runtime=runtime,
@@ -113,6 +116,11 @@ def accuracy_records(
             )
         )
     return records
+
+
+def dense_classes(outputs: Outputs) -> np.ndarray:
+    """What the dense float32 network says of each image: the labels of pictures that have none."""
+    return metrics.top1(next(raw for (key, _, _), raw in outputs.items() if key == DENSE))
 
 
 def parity_records(

@@ -73,13 +73,10 @@ def _together(train: Dataset, validation: Dataset) -> Dataset:
 
 def _accuracy(shop: Workshop, together: Dataset, left_out: np.ndarray, checkpoints: Path, title: str) -> float:
     """The accuracy on the pictures `left_out` (bool [n]) of a network that was trained on the others."""
-    from edgecnn.training.loop import Pictures, train
+    from edgecnn.training.loop import train
 
     model = start_network(shop, Silent())  # what is to be said of it, training has said
-    training, judged = (
-        Pictures(_some(together, rows), shop.recipe.preprocessing, shop.torch_device)
-        for rows in (~left_out, left_out)
-    )
+    training, judged = (shop.on_device(_some(together, rows)) for rows in (~left_out, left_out))
     history = train(
         model,
         training,

@@ -17,11 +17,13 @@ from edgecnn.steps.boards import board_parity, host_outputs
 from edgecnn.steps.evaluation import (
     Outputs,
     accuracy_records,
+    dense_classes,
     float_parity_records,
     parity_records,
     run_all,
     thread_counts,
 )
+from edgecnn.steps.manifests import read_manifest
 from edgecnn.steps.networks import Workshop
 from edgecnn.steps.rejection import with_rejection
 from edgecnn.targets.host import HostTarget
@@ -124,8 +126,12 @@ def evaluate_all(
 ) -> Evaluated:
     """Runs every artifact on `target`. On a board they are compared with the same files on this machine."""
     outputs = run_all(folder, artifacts, test, target, environment, progress)
-    if isinstance(target, HostTarget):
-        measured = accuracy_records(artifacts, outputs, test, environment)
+    on_board = not isinstance(target, HostTarget)
+    on_host = host_outputs(folder, artifacts, test, progress) if on_board else {}
+    kind = read_manifest(folder / artifacts[0].file).output
+    test = test.labelled_by(dense_classes({**on_host, **outputs}))
+    measured = accuracy_records(artifacts, outputs, test, environment, reference=on_host, kind=kind)
+    if not on_board:
         return Evaluated(
             outputs,
             with_rejection(folder, artifacts, measured, outputs, test),
@@ -135,9 +141,7 @@ def evaluate_all(
                 "board_parity": (),
             },
         )
-    on_host = host_outputs(folder, artifacts, test, progress)
     compared = board_parity(folder, artifacts, outputs, on_host, target.name)
-    measured = accuracy_records(artifacts, outputs, test, environment, reference=on_host)
     measured = with_rejection(folder, artifacts, measured, outputs, test)
     return Evaluated(outputs, measured, {"parity": (), "float_parity": (), "board_parity": tuple(compared)})
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecnn import data, files
-from edgecnn.data import DATASETS, Source, Splits
-from edgecnn.errors import MissingExtraError
+from edgecnn.data import DATASETS, Dataset, Source, Splits
+from edgecnn.errors import DataError, MissingExtraError
 from edgecnn.models import own_code, weights
 from edgecnn.models.own_code import OwnCode
 from edgecnn.models.weights import Weights
@@ -100,12 +100,15 @@ class Workshop:
 
     @cached_property
     def pictures(self) -> dict[str, Pictures]:
+        return {part.split: self.on_device(part) for part in (self.splits.train, self.splits.validation)}
+
+    def on_device(self, part: Dataset) -> Pictures:
+        """A part of the data, ready to train on."""
         from edgecnn.training.loop import Pictures
 
-        return {
-            part.split: Pictures(part, self.recipe.preprocessing, self.torch_device)
-            for part in (self.splits.train, self.splits.validation)
-        }
+        # The user's network may take views that want the channels first.
+        ours = self.own_code is None
+        return Pictures(part, self.recipe.preprocessing, self.torch_device, channels_last=ours)
 
 
 def require_training_packages(needed_for: str = "training") -> None:
@@ -160,6 +163,8 @@ def training_inputs(shop: Workshop) -> dict[str, Any]:
         "model": recipe.model.model_dump(mode="json"),
         "train": recipe.train.model_dump(mode="json"),
         **({"own code": shop.own_code.sha256} if shop.own_code else {}),
+        # It decodes and resizes the pictures, where they are not taken as they are.
+        **({"pillow": installed_version("pillow")} if recipe.data.is_fitted else {}),
         # They decide the bits of weights and graph.
         **{tool: installed_version(tool) for tool in ("torch", "onnx", "onnxscript")},
     }
@@ -181,14 +186,22 @@ def start_network(shop: Workshop, progress: Progress) -> nn.Module:
     if shop.own_code:
         own_model.check(shop, shop.own_code, model)
     if shop.weights:
-        _begin_from(shop.weights.path(progress), model, progress)
+        _begin_from(shop, shop.weights.path(progress), model, progress)
     return model
 
 
-def _begin_from(path: Path, model: nn.Module, progress: Progress) -> None:
+def _begin_from(shop: Workshop, path: Path, model: nn.Module, progress: Progress) -> None:
+    """Raises DataError where a layer would stay random that nothing trains."""
     from edgecnn.training.weights import put_into, read_weights
 
     kept = put_into(model, read_weights(path), where=str(path))
+    if kept and not shop.recipe.train.epochs:
+        raise DataError(
+            f"the weights are for another number of classes than {len(shop.source.class_names)}, and with "
+            f"train.epochs 0 their place ({', '.join(kept)}) would stay random",
+            where=str(path),
+            fix="name as many classes as the weights have, or train",
+        )
     if kept:
         progress.say(f"weights of {path.name}, but for {', '.join(kept)}: for another number of classes")
 
@@ -356,6 +369,7 @@ def _keep(shop: Workshop, folder: Path, model: nn.Module, history: list[dict[str
         "widths": widths_of(model, shop.recipe.model.name),
         "validation_accuracy": evaluate(model, shop.pictures["validation"]) if shop.is_labelled else None,
         "history": history,
+        "torch_device": str(shop.torch_device),
         # For the report of a build that has no need to read the pictures.
         "data_notes": list(shop.splits.notes),
     }

@@ -45,6 +45,7 @@ def make(shop: Workshop, code: OwnCode, widths: dict[str, int]) -> nn.Module:
 
 def check(shop: Workshop, code: OwnCode, model: nn.Module) -> None:
     """What can be known of the user's network before it is trained: it fits the data, and can be exported."""
+    from edgecnn.compress.qat.operators import require_known
     from edgecnn.export.onnx import export_onnx
     from edgecnn.export.tflite import convert
 
@@ -56,6 +57,8 @@ def check(shop: Workshop, code: OwnCode, model: nn.Module) -> None:
         exported = export_onnx(model, (pre.channels, pre.height, pre.width))
     if "tflite" in recipe.export:
         convert(exported)
+    if recipe.qat:
+        require_known(node.op_type for node in exported.graph.node)
 
 
 def check_pruned(shop: Workshop, code: OwnCode, model: nn.Module) -> None:

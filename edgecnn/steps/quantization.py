@@ -27,7 +27,7 @@ from edgecnn.steps.networks import (
 QUANTIZED_FILE = "quantized.onnx"
 
 
-CODE = (
+QUANTIZE_CODE = (
     "edgecnn.compress",
     "edgecnn.data",
     "edgecnn.export.onnx",
@@ -80,7 +80,7 @@ def quantize_stage(shop: Workshop, spec: QuantizeSpec, position: int, source: St
         "seed": recipe.seed,
         **{tool: installed_version(tool) for tool in ("onnx", "onnxruntime", "neural-compressor")},
     }
-    return Stage(f"{position}-quantize", inputs, work, (source,), CODE)
+    return Stage(f"{position}-quantize", inputs, work, (source,), QUANTIZE_CODE)
 
 
 def qat_stage(shop: Workshop, spec: QatSpec, position: int, quantized: Stage, dense: Stage) -> Stage:
@@ -106,7 +106,9 @@ def qat_stage(shop: Workshop, spec: QatSpec, position: int, quantized: Stage, de
 
     inputs = {**training_inputs(shop), "qat": spec.model_dump(mode="json")}
     needs = (quantized, dense) if spec.teacher else (quantized,)
-    return Stage(f"{position}-qat", inputs, work, needs, (*CODE, "edgecnn.training", "edgecnn.steps.networks"))
+    return Stage(
+        f"{position}-qat", inputs, work, needs, (*QUANTIZE_CODE, "edgecnn.training", "edgecnn.steps.networks")
+    )
 
 
 def _validation_accuracy(shop: Workshop, qdq_path: Path) -> float | None:

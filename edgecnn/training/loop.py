@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -19,6 +20,7 @@ from edgecnn.progress import Progress, Silent
 from edgecnn.training import checkpoint
 from edgecnn.training.augment import augment
 from edgecnn.training.distill import Teacher, distillation_loss
+from edgecnn.training.layers import layers_of
 from edgecnn.training.mix import Targets, mixed
 
 # The share of the steps in which the one-cycle schedule climbs, and where it starts and ends, as shares
@@ -64,10 +66,20 @@ class Epoch:
 class Pictures:
     """A split on the device: `images` uint8 [n, c, h, w], `labels` int64 [n]; batches come normalized.
 
-    On a CPU the images are those of the split, not a copy: a large data set lies in memory once.
+    On a CPU the images are those of the split, not a copy: a large data set lies in memory once. Batches lie
+    `channels_last` in memory: convolutions and, above all, pooling are faster that way. A network that takes
+    views of its tensors may need it otherwise.
     """
 
-    def __init__(self, split: Dataset, preprocessing: Preprocessing, torch_device: torch.device) -> None:
+    def __init__(
+        self,
+        split: Dataset,
+        preprocessing: Preprocessing,
+        torch_device: torch.device,
+        *,
+        channels_last: bool = True,
+    ) -> None:
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         # torch has no tensors that cannot be written to.
         images_nhwc = split.images_nhwc if split.images_nhwc.flags.writeable else split.images_nhwc.copy()
         self._images_nhwc = torch.from_numpy(images_nhwc).to(torch_device)
@@ -85,16 +97,21 @@ class Pictures:
 
     def normalized(self, images: torch.Tensor) -> torch.Tensor:
         """float32 [n, c, h, w] of uint8 images: what `ondevice.preprocess` gives, up to rounding."""
-        return images.float().sub_(self._offset).mul_(self._factor)
+        values = images.float().sub_(self._offset).mul_(self._factor)
+        return self._laid_out(values)
+
+    def _laid_out(self, images: torch.Tensor) -> torch.Tensor:
+        images = images.contiguous(memory_format=self.memory_format)
+        # Of one channel both layouts are the same numbers; the strides, which convolutions go by, are not.
+        plain = self.memory_format is torch.contiguous_format
+        return images.flatten(1).view(images.shape) if plain else images
 
     def batches(self, settings: Settings, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, Targets]]:
         """One shuffled epoch: float32 images [batch, c, h, w], normalized, augmented and mixed, and their
         labels.
-
-        The images lie channels-last in memory: convolutions and, above all, pooling are faster that way.
         """
         order = torch.randperm(len(self), generator=generator).to(self.labels.device)
-        for chosen in order.split(settings.batch_size):
+        for chosen in order.split(batch_sizes(len(self), settings.batch_size)):
             images = self.normalized(self._images_nhwc[chosen].permute(0, 3, 1, 2))
             images, targets = mixed(
                 augment(images, settings.augment, generator),
@@ -103,7 +120,18 @@ class Pictures:
                 settings.cutmix,
                 generator,
             )
-            yield images.contiguous(memory_format=torch.channels_last), targets
+            yield self._laid_out(images), targets
+
+
+def batch_sizes(n_images: int, batch_size: int) -> list[int]:
+    """How many images each batch of an epoch has. None has one alone: batch norms have no spread to go by."""
+    sizes = [batch_size] * (n_images // batch_size)
+    rest = n_images - sum(sizes)
+    if rest == 1 and sizes:
+        sizes[-1] += 1
+    elif rest:
+        sizes.append(rest)
+    return sizes
 
 
 def learning_rate_share(schedule: str, step: int, n_steps: int) -> float:
@@ -117,10 +145,10 @@ def learning_rate_share(schedule: str, step: int, n_steps: int) -> float:
     return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def channels_last(model: nn.Module) -> nn.Module:
-    """`model` itself, its weights laid out as `Pictures.batches` lays out the images."""
+def laid_out(model: nn.Module, memory_format: torch.memory_format) -> nn.Module:
+    """`model` itself, its weights in memory as `memory_format` says."""
     # torch's type stubs do not know this form of `to`.
-    return cast(nn.Module, model.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+    return cast(nn.Module, model.to(memory_format=memory_format))  # type: ignore[call-overload]
 
 
 def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
@@ -130,8 +158,11 @@ def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimize
     nearer the picture. Fused: one pass over all parameters. Of a network as small as LeNet-5, torch's default
     of some ten operations a parameter takes an eighth of the step.
     """
-    layers = layers_of(model)
-    shares = [settings.layer_decay ** (len(layers) - 1 - depth) for depth in range(len(layers))]
+    layers = list(layers_of(model).values())
+    # A norm learns as the layer before it does.
+    weighted = [any(p.ndim > 1 for p in layer.parameters(recurse=False)) for layer in layers]
+    depths = np.maximum(np.cumsum(weighted) - 1, 0)
+    shares = [settings.layer_decay ** int(depths[-1] - depth) for depth in depths]
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for decayed in (True, False):
         for layer, share in zip(layers, shares, strict=True):
@@ -145,18 +176,6 @@ def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimize
     if settings.optimizer == "sgd":
         return torch.optim.SGD(described, lr=settings.learning_rate, momentum=0.9, nesterov=True, fused=True)
     return torch.optim.AdamW(described, lr=settings.learning_rate, fused=True)
-
-
-def layers_of(model: nn.Module) -> list[nn.Module]:
-    """The modules with parameters of their own, in the order of the network."""
-    return [module for module in model.modules() if any(True for _ in module.parameters(recurse=False))]
-
-
-def freeze(model: nn.Module, frozen: bool) -> None:
-    """All layers but the last are no longer trained, or all are again."""
-    for layer in layers_of(model)[:-1]:
-        for parameter in layer.parameters(recurse=False):
-            parameter.requires_grad_(not frozen)
 
 
 def train(
@@ -176,10 +195,10 @@ def train(
     from it, with the same result bit for bit. Raises EdgeCNNError where the loss is no longer finite.
     """
     progress = progress or Silent()
-    channels_last(model)
+    laid_out(model, training.memory_format)
     run = Run(model, settings, teacher, progress)
     history = run.resume(checkpoints)
-    steps_an_epoch = math.ceil(len(training) / settings.batch_size)
+    steps_an_epoch = len(batch_sizes(len(training), settings.batch_size))
     progress.start(title, total=settings.epochs * steps_an_epoch)
     progress.advance(len(history) * steps_an_epoch)
     for epoch in range(len(history) + 1, settings.epochs + 1):
@@ -189,7 +208,7 @@ def train(
             checkpoint.save(checkpoints, run.state(history))
     run.finish()
     # Export writes the graph of the layout that it finds.
-    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    laid_out(model, torch.contiguous_format)
     progress.finish(f"validation {history[-1].validation_accuracy:.2%}")
     return history
 
@@ -203,6 +222,9 @@ class Run:
         self.model, self.settings, self.teacher, self.progress = model, settings, teacher, progress
         self.optimizer = make_optimizer(model, settings)
         self.generator = torch.Generator().manual_seed(settings.seed)
+        # What the user has frozen in a network of their own stays so.
+        self.held = list(layers_of(model).values())[:-1] if settings.freeze_epochs else []
+        self.thawing = [p for layer in self.held for p in layer.parameters(recurse=False) if p.requires_grad]
         self.average = (
             AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema)) if settings.ema else None
         )
@@ -213,7 +235,7 @@ class Run:
         return self.average.module if self.average else self.model
 
     def finish(self) -> None:
-        freeze(self.model, False)
+        self._freeze(False)
         if self.average:
             self.model.load_state_dict(self.average.module.state_dict())
 
@@ -222,8 +244,8 @@ class Run:
         settings = self.settings
         # Dropout draws from torch's own generator; so seeded, a run that is cut off goes on with the same bits.
         torch.manual_seed(settings.seed + epoch)
-        freeze(self.model, epoch <= settings.freeze_epochs)
         self.model.train()
+        self._freeze(epoch <= settings.freeze_epochs)
         total_loss, n_right, n_seen = 0.0, 0, 0
         for step, (images, targets) in enumerate(training.batches(settings, self.generator)):
             self.set_rate((epoch - 1) * steps_an_epoch + step, settings.epochs * steps_an_epoch)
@@ -239,6 +261,14 @@ class Run:
             figures = f"loss {total_loss / n_seen:.3f}  accuracy {n_right / n_seen:.2%}"
             self.progress.advance(1, f"epoch {epoch}/{settings.epochs}  {figures}")
         return total_loss / n_seen, n_right / n_seen
+
+    def _freeze(self, frozen: bool) -> None:
+        """All layers but the last are no longer trained, statistics of norms included, or all are again."""
+        for parameter in self.thawing:
+            parameter.requires_grad_(not frozen)
+        if frozen:
+            for layer in self.held:
+                layer.eval()
 
     def set_rate(self, step: int, n_steps: int) -> None:
         """The learning rate of every layer for `step` of `n_steps`, counted from 0."""

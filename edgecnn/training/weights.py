@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from edgecnn.errors import DataError
+from edgecnn.training.layers import layers_of
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
@@ -55,7 +56,7 @@ def put_into(model: nn.Module, weights: Mapping[str, torch.Tensor], *, where: st
     DataError that lists every name that is missing, unknown, or of another shape.
     """
     own = model.state_dict()
-    last = _last_layer(model)
+    *_, last = layers_of(model)
     faults = [f"{name} is missing" for name in own if name not in weights]
     faults += [f"{name} is unknown" for name in weights if name not in own]
     kept = []
@@ -70,10 +71,3 @@ def put_into(model: nn.Module, weights: Mapping[str, torch.Tensor], *, where: st
         raise DataError(f"the weights are of another network: {shown}", where=where)
     model.load_state_dict({**own, **{name: tensor for name, tensor in weights.items() if name not in kept}})
     return tuple(kept)
-
-
-def _last_layer(model: nn.Module) -> str:
-    names = [
-        name for name, module in model.named_modules() if any(True for _ in module.parameters(recurse=False))
-    ]
-    return names[-1]

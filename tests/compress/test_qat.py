@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,6 +14,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecnn.compress.qat import QatNetwork, read_graph, trained_model
+from edgecnn.compress.qat.network import key_of
+from edgecnn.compress.qat.operators import OPERATORS
 from edgecnn.compress.qat.rounding import fake_quantize
 from edgecnn.compress.quantize import quantize
 from edgecnn.data import Dataset
@@ -80,7 +84,7 @@ IMAGES = VALIDATION.normalized(VALIDATION.images).numpy()
 def steps_apart(model: onnx.ModelProto, network: QatNetwork) -> np.ndarray:
     """How far the simulation is from onnxruntime on IMAGES, in steps of the output's scale."""
     last = next(step for step in reversed(network.graph.steps) if hasattr(step, "scale"))
-    scale = float(network.scales["_" + last.scale].detach())
+    scale = float(network.scales[key_of(last.scale)].detach())
     return np.abs(by_onnxruntime(model, IMAGES) - simulated(network, IMAGES)) / scale
 
 
@@ -131,7 +135,7 @@ def test_training_makes_up_for_four_bits(lenet: onnx.ModelProto) -> None:
 
 
 def test_four_bit_weights_go_into_the_tflite_file_with_their_scales(
-    lenet: onnx.ModelProto, tmp_path: pytest.TempPathFactory
+    lenet: onnx.ModelProto, tmp_path: Path
 ) -> None:
     network = QatNetwork(read_graph(lenet), weight_bits=4)
     train(network, TRAINING, VALIDATION, SETTINGS)
@@ -139,14 +143,14 @@ def test_four_bit_weights_go_into_the_tflite_file_with_their_scales(
     constants = {one.name: numpy_helper.to_array(one) for one in written.graph.initializer}
     weights = [array for array in constants.values() if array.dtype == np.int8 and array.ndim > 1]
     assert len(weights) == 5 and all(np.abs(array.astype(int)).max() <= 7 for array in weights)
-    path = tmp_path / "q.onnx"  # type: ignore[operator]
+    path = tmp_path / "q.onnx"
     onnx.save(written, path)
     eight, four = convert(path).data, convert(path, weights="int4").data
     assert len(four) < len(eight) - 0.45 * sum(array.size for array in weights)
     from edgecnn.inspection import inspect
 
-    (tmp_path / "q.tflite").write_bytes(four)  # type: ignore[operator]
-    layers = [layer for layer in inspect(tmp_path / "q.tflite").layers if layer.n_params]  # type: ignore[operator]
+    (tmp_path / "q.tflite").write_bytes(four)
+    layers = [layer for layer in inspect(tmp_path / "q.tflite").layers if layer.n_params]
     assert [(layer.weights.dtype, layer.weights.granularity) for layer in layers] == [
         ("int4", "per-channel")
     ] * 2 + [("int4", "per-tensor")] * 3
@@ -206,6 +210,30 @@ def test_a_layer_that_shared_a_constant_gets_its_own() -> None:
     )
     network = QatNetwork(read_graph(model))
     with torch.no_grad():
-        network.weights["_wb"].mul_(2)
+        network.weights[key_of("wb")].mul_(2)
     images = np.eye(2, dtype=np.float32)
     np.testing.assert_allclose(by_onnxruntime(trained_model(model, network), images), [[2, 0], [0, 4.5]])
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes"),
+    [
+        ("AveragePool", {"pads": [1, 0, 1, 1]}),
+        ("AveragePool", {"pads": [1, 1, 1, 1], "count_include_pad": 1}),
+        ("AveragePool", {"strides": [2, 2], "ceil_mode": 1}),
+        ("MaxPool", {"pads": [1, 0, 1, 1]}),
+        ("MaxPool", {"strides": [2, 2], "ceil_mode": 1}),
+        ("MaxPool", {"dilations": [2, 1]}),
+    ],
+)
+def test_pooling_is_that_of_onnxruntime(kind: str, attributes: dict[str, Any]) -> None:
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy")
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3, 8, 7])
+    node = helper.make_node(kind, ["x"], ["y"], kernel_shape=[3, 2], **attributes)
+    model = helper.make_model(
+        helper.make_graph([node], "g", [x], [y]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
+    images = np.random.default_rng(0).normal(size=(2, 3, 8, 7)).astype(np.float32)
+    given = {one.name: helper.get_attribute_value(one) for one in node.attribute}
+    ours = OPERATORS[kind]([torch.from_numpy(images)], given).numpy()
+    np.testing.assert_allclose(ours, by_onnxruntime(model, images), rtol=1e-5, atol=1e-6)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from edgecnn import data
-from edgecnn.data import Options, Source
+from edgecnn.data import Options, Source, pictures
 from edgecnn.errors import DataError
 from edgecnn.ondevice.manifest import Preprocessing
 
@@ -98,3 +98,19 @@ def test_no_folder_and_too_few_pictures_are_told(folder: Path) -> None:
         path.unlink()
     with pytest.raises(DataError, match="7 pictures are too few"):
         found(folder)
+
+
+def test_shares_that_leave_nothing_to_calibrate_with_are_told(folder: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"test_share 0\.9 and validation_share 0\.09 leave none of 20 pictures"
+    ):
+        data.read(found(folder, test_share=0.9, validation_share=0.09), SMALL)
+
+
+def test_what_archives_leave_behind_is_not_seen_and_a_folder_is_no_picture(folder: Path) -> None:
+    (folder / "__MACOSX").mkdir()
+    (folder / "__MACOSX" / "30.png").write_bytes((folder / "01.png").read_bytes())
+    (folder / "folder.png").mkdir()
+    splits = data.read(found(folder), SMALL)
+    assert sum(len(part) for part in (splits.train, splits.validation, splits.test)) == 20
+    assert splits.notes == (pictures.NO_LABELS,)

@@ -123,14 +123,14 @@ def _counting(method, steps: list[int]):
 
 
 def test_recipes_without_it_have_no_such_stage_and_train_the_same(shop: Workshop, tmp_path: Path) -> None:
-    assert [s.name for s in pipeline._Plan(shop).stages][:2] == ["train", "folds"]
+    assert [s.name for s in pipeline.BuildPlan(shop).stages][:2] == ["train", "folds"]
     without = Workshop(recipe(tmp_path, "data.npz.folds=null"), shop.store, Silent())
     without.__dict__.update(source=shop.source)
-    stages = {stage.name: stage for stage in pipeline._Plan(without).stages}
+    stages = {stage.name: stage for stage in pipeline.BuildPlan(without).stages}
     assert "folds" not in stages
-    assert stages["train"].key == pipeline._Plan(shop).networks[0].key
+    assert stages["train"].key == pipeline.BuildPlan(shop).networks[0].key
 
 
 def test_an_onnx_file_cannot_be_cross_validated(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="an ONNX file is taken as it is: leave folds out"):
+    with pytest.raises(RecipeError, match="and this recipe trains none: leave folds out"):
         recipe(tmp_path, "model={onnx: net.onnx}")

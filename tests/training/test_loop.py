@@ -244,3 +244,83 @@ def test_a_run_with_everything_cut_off_goes_on_with_the_same_bits(tmp_path: Path
         train(network(), TRAINING, VALIDATION, settings, checkpoints=tmp_path, progress=StopAfter(19))
     assert train(resumed, TRAINING, VALIDATION, settings, checkpoints=tmp_path) == history
     assert torch.equal(weights(whole), weights(resumed))
+
+
+def with_norms() -> torch.nn.Module:
+    """A convolution and its norm, then a layer that the user has frozen, then the classifier."""
+    torch.manual_seed(4)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3, stride=2), torch.nn.BatchNorm2d(4), torch.nn.ReLU(),
+        torch.nn.Conv2d(4, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 2),
+    )  # fmt: skip
+    model[3].requires_grad_(False)
+    return model
+
+
+def test_what_the_user_has_frozen_stays_so_and_statistics_stand_still_with_their_layer() -> None:
+    model = with_norms()
+    before, statistics = layer_weights(model), model[1].running_mean.clone()
+    settings = replace(SETTINGS, epochs=3, freeze_epochs=1)
+    run = loop.Run(model, settings, None, Silent())
+    run.one_epoch(TRAINING, 1, 8)
+    run.finish()
+    assert torch.equal(model[1].running_mean, statistics)
+    train(model, TRAINING, VALIDATION, settings)
+    moved = {name for name, one in layer_weights(model).items() if not torch.equal(one, before[name])}
+    assert moved == set(before) - {"3.weight", "3.bias"}
+    assert not model[3].weight.requires_grad and model[0].weight.requires_grad
+
+
+def test_the_average_has_the_statistics_of_the_network() -> None:
+    model = with_norms()
+    run = loop.Run(model, replace(SETTINGS, ema=0.9), None, Silent())
+    run.one_epoch(TRAINING, 1, 8)
+    averaged = run.judged.get_submodule("1")
+    assert float(model[1].running_mean.abs().sum()) > 0
+    assert torch.equal(averaged.running_mean, model[1].running_mean)
+    assert not torch.equal(averaged.weight, model[1].weight)
+
+
+def test_a_norm_learns_as_the_layer_before_it() -> None:
+    model = with_norms()
+    groups = make_optimizer(model, replace(SETTINGS, layer_decay=0.5)).param_groups
+    share = {id(p): group["share"] for group in groups for p in group["params"]}
+    by_name = {name: share[id(p)] for name, p in model.named_parameters()}
+    assert by_name["0.weight"] == by_name["1.weight"] == by_name["1.bias"] == 0.25
+    assert by_name["3.weight"] == 0.5 and by_name["6.weight"] == 1
+
+
+@pytest.mark.parametrize(
+    ("n_images", "expected"), [(33, [16, 17]), (32, [16, 16]), (34, [16, 16, 2]), (1, [1]), (5, [5])]
+)
+def test_no_picture_is_a_batch_alone_where_others_are(n_images: int, expected: list[int]) -> None:
+    assert loop.batch_sizes(n_images, 16) == expected
+
+
+def test_a_norm_behind_pooling_trains_on_any_number_of_pictures() -> None:
+    model = torch.nn.Sequential(
+        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.BatchNorm1d(1), torch.nn.Linear(1, 2)
+    )
+    history = train(model, squares_and_bars(33, 0), VALIDATION, replace(SETTINGS, batch_size=16, epochs=1))
+    assert math.isfinite(history[0].train_loss)
+
+
+def test_a_network_that_takes_views_gets_its_channels_first() -> None:
+    class Views(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.dense = torch.nn.Conv2d(1, 4, 5, stride=4), torch.nn.Linear(4 * 36, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.dense(torch.relu(self.conv(x)).view(x.size(0), -1))
+
+    def first(pictures: Pictures) -> Pictures:
+        split = Dataset(
+            pictures.images.permute(0, 2, 3, 1).numpy(), pictures.labels.numpy(), ("a", "b"), "train"
+        )
+        return Pictures(split, PREPROCESSING, torch.device("cpu"), channels_last=False)
+
+    history = train(Views(), first(TRAINING), first(VALIDATION), SETTINGS)
+    assert history[-1].validation_accuracy > 0.9
+    with pytest.raises(RuntimeError, match="view"):
+        train(Views(), TRAINING, VALIDATION, SETTINGS)

@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from edgecnn.compress.qat.graph import Graph, Operation, QuantizedConstant, Rounding
-from edgecnn.compress.qat.operators import OPERATORS
+from edgecnn.compress.qat.operators import OPERATORS, require_known
 from edgecnn.compress.qat.rounding import fake_quantize, round_through, scaled_gradient
-from edgecnn.errors import QuantizationError
 
 
 class QatNetwork(nn.Module):
@@ -23,12 +22,7 @@ class QatNetwork(nn.Module):
 
     def __init__(self, graph: Graph, weight_bits: int = 8) -> None:
         super().__init__()
-        unknown = sorted({s.kind for s in graph.steps if isinstance(s, Operation)} - OPERATORS.keys())
-        if unknown:
-            raise QuantizationError(
-                f"quantization-aware training does not know the operators {', '.join(unknown)}",
-                fix=f"leave the qat step out; it knows {', '.join(OPERATORS)}",
-            )
+        require_known(step.kind for step in graph.steps if isinstance(step, Operation))
         self.graph = graph
         self.largest = 2 ** (weight_bits - 1) - 1
         self.weights = nn.ParameterDict(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.nn import functional
+
+from edgecnn.errors import QuantizationError
 
 Tensors = Sequence[torch.Tensor]
 Attributes = Mapping[str, Any]
@@ -45,17 +47,25 @@ def _max_pool(inputs: Tensors, attributes: Attributes) -> torch.Tensor:
         _padded(inputs[0], attributes, float("-inf")),
         tuple(attributes["kernel_shape"]),
         stride=tuple(attributes.get("strides", (1, 1))),
+        dilation=tuple(attributes.get("dilations", (1, 1))),
         ceil_mode=bool(attributes.get("ceil_mode")),
     )
 
 
 def _average_pool(inputs: Tensors, attributes: Attributes) -> torch.Tensor:
-    return functional.avg_pool2d(
-        _padded(inputs[0], attributes, 0.0),
-        tuple(attributes["kernel_shape"]),
-        stride=tuple(attributes.get("strides", (1, 1))),
-        ceil_mode=bool(attributes.get("ceil_mode")),
-    )
+    """Sums over windows, divided by how many of their pixels count: those of the padding only where
+    `count_include_pad` says so.
+    """
+    kernel, strides = tuple(attributes["kernel_shape"]), tuple(attributes.get("strides", (1, 1)))
+    ceil_mode = bool(attributes.get("ceil_mode"))
+
+    def sums(values: torch.Tensor) -> torch.Tensor:
+        return functional.avg_pool2d(values, kernel, strides, ceil_mode=ceil_mode, divisor_override=1)
+
+    counted = torch.ones_like(inputs[0][:1, :1])
+    padding = 1.0 if attributes.get("count_include_pad") else 0.0
+    n_counted = sums(_padded(counted, attributes, padding))
+    return sums(_padded(inputs[0], attributes, 0.0)) / n_counted
 
 
 def _reshape(inputs: Tensors, attributes: Attributes) -> torch.Tensor:
@@ -90,3 +100,13 @@ OPERATORS: dict[str, Callable[[Tensors, Attributes], torch.Tensor]] = {
     "Reshape": _reshape,
     "Identity": lambda inputs, _: inputs[0],
 }
+
+
+def require_known(kinds: Iterable[str]) -> None:
+    """Raises QuantizationError that names the operators of `kinds` which are not in OPERATORS."""
+    unknown = sorted(set(kinds) - OPERATORS.keys())
+    if unknown:
+        raise QuantizationError(
+            f"quantization-aware training does not know the operators {', '.join(unknown)}",
+            fix=f"leave the qat step out; it knows {', '.join(OPERATORS)}",
+        )
