@@ -1,0 +1,152 @@
+"""`train:` and `compress:` of a recipe: how the network is trained, pruned, quantized."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from edgecnn.models import ALL_MODELS
+from edgecnn.recipe.model_spec import target_widths
+from edgecnn.recipe.spec import Spec
+
+Augmentation = Literal["shift", "rotate", "scale", "flip", "crop", "color"]
+
+
+Criterion = Literal["magnitude", "taylor", "random"]
+
+
+Optimizer = Literal["adamw", "sgd"]
+
+
+Schedule = Literal["one_cycle", "cosine"]
+
+
+QuantizationEngine = Literal["neural-compressor", "onnxruntime"]
+
+
+class TrainSpec(Spec):
+    """How the dense network is trained, from random weights or from those that `model` names."""
+
+    newer = ("mixup", "cutmix", "freeze_epochs", "layer_decay", "ema")
+
+    epochs: int = Field(
+        12, ge=0, le=10_000, description="passes over the training images; 0: the weights stay as they are"
+    )
+    batch_size: int = Field(128, ge=1, le=65_536, description="images a step")
+    optimizer: Optimizer = "adamw"
+    learning_rate: float = Field(3e-3, gt=0, le=100, description="the highest of the schedule")
+    schedule: Schedule = "one_cycle"
+    weight_decay: float = Field(1e-2, ge=0, le=10)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    augment: tuple[Augmentation, ...] = Field((), description="random changes of the training images")
+    mixup: float = Field(0.0, ge=0, le=10, description="alpha of mixing two pictures and their labels; 0: none")
+    cutmix: float = Field(0.0, ge=0, le=10, description="alpha of pasting a part of one into another; 0: none")
+    freeze_epochs: int = Field(0, ge=0, le=1000, description="at first train the last layer alone")
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="each layer nearer the picture learns slower by this factor"
+    )
+    ema: float = Field(0.0, ge=0, lt=1, description="keep a moving average of the weights, such as 0.999")
+    threads: int = Field(2, ge=1, le=256, description="CPU threads; another number gives other bits")
+
+    @model_validator(mode="after")
+    def _something_is_left_to_train(self) -> TrainSpec:
+        if self.freeze_epochs and self.freeze_epochs >= self.epochs:
+            raise ValueError("freeze_epochs must be fewer than epochs")
+        return self
+
+
+class PruneSpec(Spec):
+    """Structured pruning: whole channels are taken out, and the network is physically smaller afterwards."""
+
+    newer = ("round_to",)
+
+    ratio: float | None = Field(None, gt=0, lt=1, description="share of channels removed from every layer")
+    widths: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        None, description="or: the channels that each layer keeps, in order"
+    )
+    round_to: int | None = Field(
+        None, ge=1, le=256, description="with ratio: channels kept are a multiple; 8 for SqueezeNet, else 1"
+    )
+    criterion: Criterion = Field("taylor", description="what makes a channel important")
+    steps: int = Field(1, ge=1, le=100, description="rounds of pruning")
+    finetune_epochs: int = Field(1, ge=0, le=1000, description="training after each round")
+
+    @model_validator(mode="after")
+    def _ratio_or_widths(self) -> PruneSpec:
+        if (self.ratio is None) == (self.widths is None):
+            raise ValueError("give either ratio (0.6: six channels of ten go) or widths ([4, 8, 32, 16])")
+        if self.round_to and self.ratio is None:
+            raise ValueError("round_to goes with ratio; widths are kept as they are")
+        return self
+
+    def kept(self, model: str, start: dict[str, int]) -> dict[str, int]:
+        """The channels that each layer of the network `model` keeps of those in `start`."""
+        if self.widths:
+            return dict(zip(start, self.widths, strict=True))
+        return target_widths(start, self.ratio or 0, self.round_to or ALL_MODELS[model].round_to)
+
+
+class FinetuneSpec(Spec):
+    """Training of the network as it is now, with the settings of `train` where they are not given here."""
+
+    epochs: int = Field(4, ge=1, le=10_000)
+    learning_rate: float = Field(2e-3, gt=0, le=100)
+    teacher: Literal["dense"] | None = Field(
+        None, description="learn from the outputs of the dense network, too"
+    )
+    temperature: float = Field(3.0, gt=0, le=100, description="softness of the teacher's outputs")
+    teacher_weight: float = Field(0.7, ge=0, le=1, description="share of the loss that the teacher gives")
+
+
+class QuantizeSpec(Spec):
+    """int8 static post-training quantization to QDQ ONNX."""
+
+    calibration_images: int = Field(300, ge=1, le=50_000, description="training images that set the ranges")
+    engine: QuantizationEngine = "neural-compressor"
+    dense_weights: Literal["per_tensor", "per_channel"] = Field(
+        "per_tensor", description="scales of Gemm / MatMul weights; per_channel costs bytes"
+    )
+
+
+class QatSpec(FinetuneSpec):
+    """Quantization-aware training of what `quantize` gave: weights and scales, with every rounding."""
+
+    epochs: int = Field(3, ge=1, le=10_000)
+    learning_rate: float = Field(1e-3, gt=0, le=100)
+    weights: Literal["int8", "int4"] = Field(
+        "int8", description="int4: 4-bit weights in the .tflite file, 8-bit activations"
+    )
+
+
+class PruneStep(Spec):
+    prune: PruneSpec
+
+
+class FinetuneStep(Spec):
+    finetune: FinetuneSpec = FinetuneSpec()
+
+
+class QuantizeStep(Spec):
+    quantize: QuantizeSpec = QuantizeSpec()
+
+
+class QatStep(Spec):
+    qat: QatSpec = QatSpec()
+
+
+STEPS: dict[str, type[Spec]] = {
+    "prune": PruneStep,
+    "finetune": FinetuneStep,
+    "quantize": QuantizeStep,
+    "qat": QatStep,
+}
+
+
+Step = Annotated[
+    Annotated[PruneStep, Tag("prune")]
+    | Annotated[FinetuneStep, Tag("finetune")]
+    | Annotated[QuantizeStep, Tag("quantize")]
+    | Annotated[QatStep, Tag("qat")],
+    Discriminator(lambda step: next(iter(step if isinstance(step, dict) else type(step).model_fields))),
+]
