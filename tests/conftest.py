@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 # Before any library starts its thread pool: tests run on small, shared machines.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -23,3 +24,22 @@ def recipe_path(tmp_path: Path) -> Path:
     path = tmp_path / "recipe.yaml"
     path.write_text(MINIMAL_RECIPE)
     return path
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """Paths of the tiny models, each with its manifest beside it: made once, and only read by the tests."""
+    import tiny_models
+
+    folder = tmp_path_factory.mktemp("models")
+    made = SimpleNamespace(
+        fp32_onnx=tiny_models.write_onnx(folder / "fp32.onnx"),
+        int8_onnx=tiny_models.write_qdq_onnx(folder / "int8.onnx"),
+        fp32_tflite=tiny_models.write_tflite(folder / "fp32.tflite", quantized=False),
+        int8_tflite=tiny_models.write_tflite(folder / "int8.tflite", quantized=True),
+    )
+    for path in vars(made).values():
+        precision = "int8" if path.name.startswith("int8") else "fp32"
+        manifest = tiny_models.manifest_for(path, precision)
+        manifest.path_for(path).write_text(manifest.to_json())
+    return made

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from cli.commands import run, told
 
+from edgecnn import doctor
 from edgecnn.doctor import Finding, findings, fitting_packages
 
 PI_4: dict[str, Any] = {
@@ -72,6 +75,40 @@ def test_a_board_in_order():
 def test_what_is_wrong_is_told_with_what_to_do(changes: dict[str, Any], about: str, status: str, words: str):
     finding = found(**changes)[about]
     assert finding.status == status and words in (finding.advice or "")
+
+
+def layer(operator: str, version: int) -> Any:
+    return SimpleNamespace(operator=operator, version=version)
+
+
+@pytest.mark.parametrize(
+    ("packages", "layers", "expected"),
+    [
+        ({"ai-edge-litert": "2.3.0"}, [layer("CONV_2D", 8)], [("ok", "on ai-edge-litert 2.3.0", None)]),
+        (
+            {"tflite-runtime": "2.14.0"},
+            [layer("CONV_2D", 8)],
+            [("lacks", "on tflite-runtime 2.14.0: not CONV_2D version 8", "--runtime tflite-runtime==2.14")],
+        ),
+        (
+            {"ai-edge-litert": "2.3.0"},
+            [layer("CONV_2D", 3), layer("SVDF", 4), layer("CUSTOM:Own", 1)],
+            [
+                ("ok", "on ai-edge-litert 2.3.0", None),
+                ("note", "it has CUSTOM:Own, SVDF", "edgecnn benchmark MODEL"),
+            ],
+        ),
+        ({}, [layer("CONV_2D", 1)], [("lacks", "no TFLite runtime", "--fix")]),
+    ],
+)
+def test_operators_that_the_runtimes_there_have(
+    packages: dict[str, str], layers: list[Any], expected: list[Any], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(doctor, "inspect", lambda _: SimpleNamespace(layers=layers))
+    told_of = list(doctor._operators(Path("net.tflite"), {"packages": packages}))
+    assert [(one.status, one.found) for one in told_of] == [(status, found) for status, found, _ in expected]
+    for one, (_, _, words) in zip(told_of, expected, strict=True):
+        assert words in one.advice if words and one.advice else words is one.advice is None
 
 
 def test_what_fits():

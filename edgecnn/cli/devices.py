@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgecnn.cli.options import PATH, common, data_folders, json_option, on_target
+from edgecnn.cli.options import PATH, common, data_folders, json_option, on_target, refuse_options
 from edgecnn.cli.printing import print_json, terminal_progress
 
 if TYPE_CHECKING:
@@ -80,7 +80,10 @@ def deploy(
     """
     from edgecnn import deployment
 
+    if rollback:
+        refuse_options("has no meaning beside --rollback", "archive", "artifact", "data_folders")
     if archive:
+        refuse_options("has no meaning beside --to", "target")
         facts = deployment.write_archive(deployment.bundle(folder, artifact), archive)
         text = f"wrote {facts['file']}, version {facts['version']}"
     elif rollback:

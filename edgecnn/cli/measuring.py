@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from edgecnn.cli.options import PATH, common, data_folders, json_option, on_target
+from edgecnn.cli.options import PATH, common, data_folders, json_option, on_target, refuse_options
 from edgecnn.cli.printing import finish_report, print_json, terminal_progress
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def validate(
 
 @click.command()
 @click.argument("artifacts", nargs=-1, required=True, metavar="ARTIFACT...", type=PATH)
-@on_target()
+@on_target(unopened="tflm")
 @click.option("--runtime", "runtimes", multiple=True, help="Only this runtime (may be repeated).")
 @click.option(
     "--threads",
@@ -70,7 +70,7 @@ def validate(
 @common
 def benchmark(
     artifacts: tuple[Path, ...],
-    target: Target,
+    target: Target | None,
     runtimes: tuple[str, ...],
     threads: tuple[int, ...],
     rounds: int,
@@ -91,8 +91,10 @@ def benchmark(
       edgecnn benchmark old.tflite new.tflite --runtime litert --threads 1 --json
       edgecnn benchmark model.tflite --target tflm --arena '64 KiB'
     """
-    if target.name == "tflm":
+    if target is None:
+        refuse_options("has no meaning for --target tflm", "runtimes", "threads", "rounds", "min_time")
         _measure_arenas(artifacts, arena, as_json)
+    refuse_options("goes with --target tflm", "arena")
     from edgecnn import operations
 
     with terminal_progress() as progress:

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
+
+from edgecnn.errors import UsageError
 
 
 def _keep_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -30,9 +33,18 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 PATH = click.Path(path_type=Path)
 
 
-def on_target(default: str | None = "host") -> Callable[..., Any]:
+def refuse_options(reason: str, *names: str) -> None:
+    """Raises UsageError where one of these parameters of the command was given, which would do nothing."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if parameter.name in names and given:
+            raise UsageError(f"{parameter.opts[0]} {reason}", fix="leave it out")
+
+
+def on_target(default: str | None = "host", *, unopened: str | None = None) -> Callable[..., Any]:
     """The options that name a machine; the command is given it opened as `target`. Without a default it must
-    be named.
+    be named. For the name `unopened` the command is given None.
     """
     options = (
         click.option(
@@ -52,11 +64,12 @@ def on_target(default: str | None = "host") -> Callable[..., Any]:
             from edgecnn.targets import SSHOptions, open_target
 
             ssh = SSHOptions(ssh_config, accept_new_host_key, say=lambda text: click.echo(text, err=True))
-            machine = open_target(target, ssh)
+            machine = None if target == unopened else open_target(target, ssh)
             try:
                 return command(target=machine, **others)
             finally:
-                machine.close()
+                if machine is not None:
+                    machine.close()
 
         given: Callable[..., Any] = run
         for option in reversed(options):

@@ -15,6 +15,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgecnn import files
 from edgecnn.errors import TargetError, UsageError
 from edgecnn.ondevice.runtimes import RUNTIMES, runtime_class
 from edgecnn.targets import process, zipapp
@@ -46,6 +47,7 @@ class Count:
     """
 
     file: str
+    sha256: str
     cpu: str
     runtime: str
     runtime_version: str
@@ -70,7 +72,8 @@ def count(model: Path, cpu: str, *, runtime: str | None = None, root: Path | Non
     steady = counts[N_WARM_UP:]
     middle = int(statistics.median(steady))
     spread = (max(steady) - min(steady)) / middle
-    return Count(model.name, cpu, runtime, answer["runtime_version"], middle, spread, counts)
+    sha256 = files.sha256_of(model)
+    return Count(model.name, sha256, cpu, runtime, answer["runtime_version"], middle, spread, counts)
 
 
 def _require(model: Path, root: Path | None) -> Path:

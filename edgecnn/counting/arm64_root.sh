@@ -62,7 +62,7 @@ wheels() {
   printf '#!/bin/sh\nPYTHONPATH=/opt/%s/packages exec /usr/bin/python3 "$@"\n' "$folder" > "$making/opt/$folder/python"
   chmod 755 "$making/opt/$folder/python"
 }
-wheels litert ai-edge-litert==2.3.0 onnxruntime pillow
-wheels tflite-runtime tflite-runtime==2.14.0 'numpy<2' pillow
+wheels litert ai-edge-litert==2.3.0 onnxruntime==1.32.0 pillow==13.0.0
+wheels tflite-runtime tflite-runtime==2.14.0 numpy==1.26.4 pillow==13.0.0
 mv "$making" "$root"
 echo "made $root"

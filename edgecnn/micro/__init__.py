@@ -31,8 +31,21 @@ _RESOLVER = {
     "L2_POOL_2D": "AddL2Pool2D",
     "PADV2": "AddPadV2",
     "SPLIT_V": "AddSplitV",
+    "CUMSUM": "AddCumSum",
     "BATCH_MATMUL": "AddBatchMatMul",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": "AddUnidirectionalSequenceLSTM",
 }
+# What C11 and C++20 do not take for the name of an array; `main` is the program's.
+_TAKEN_WORDS = """
+    alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t
+    char8_t class co_await co_return co_yield compl concept const const_cast consteval constexpr
+    constinit continue decltype default delete do double dynamic_cast else enum explicit export extern
+    false float for friend goto if inline int long main mutable namespace new noexcept not not_eq
+    nullptr operator or or_eq private protected public register reinterpret_cast requires restrict
+    return short signed sizeof static static_assert static_cast struct switch template this thread_local
+    throw true try typedef typeid typename union unsigned using virtual void volatile wchar_t while xor
+    xor_eq
+"""
 
 CHILD = """
 import json, sys
@@ -134,11 +147,11 @@ def write_header(model: Path, output: Path) -> dict[str, object]:
 
 def _header(model: Path, output: Path, content: bytes, operators: list[str]) -> str:
     symbol = re.sub(r"\W", "_", output.stem)
-    symbol = symbol if not symbol[:1].isdigit() else f"m{symbol}"
+    symbol = f"m{symbol}" if symbol[:1].isdigit() or symbol in _TAKEN_WORDS.split() else symbol
     guard = f"{symbol.upper()}_H_"
     rows = [content[i : i + 12] for i in range(0, len(content), 12)]
     array = "\n".join("  " + " ".join(f"0x{byte:02x}," for byte in row) for row in rows)
-    resolver = "\n".join(f"//   resolver.{_RESOLVER.get(name) or _camel(name)}();" for name in operators)
+    resolver = "\n".join(f"//   {_added(name)}" for name in operators)
     return f"""// {model.name}: {len(content):,} bytes, sha256 {hashlib.sha256(content).hexdigest()}
 {_told(model)}//
 // Operators:
@@ -164,8 +177,13 @@ static const unsigned int {symbol}_len = {len(content)};
 """
 
 
-def _camel(operator: str) -> str:
-    return "Add" + "".join(word.capitalize() for word in operator.split("_"))
+def _added(operator: str) -> str:
+    """How a resolver is told of an operator. Of one that is not TFLite's own, only the user has the kernel."""
+    if operator.startswith("CUSTOM:"):
+        name = json.dumps(operator.removeprefix("CUSTOM:"))  # any text: as a literal, it cannot end the comment
+        return f"resolver.AddCustom({name}, ...);  // your own kernel of it"
+    camel = "".join(word.capitalize() for word in operator.split("_"))
+    return f"resolver.{_RESOLVER.get(operator) or f'Add{camel}'}();"
 
 
 def _told(model: Path) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import filecmp
 import os
 import shutil
 import tempfile
@@ -38,11 +39,15 @@ def act(arguments: Sequence[str]) -> Dict[str, Any]:
 
 
 def install(home: Path, version: str, files: Sequence[Path]) -> Dict[str, Any]:
-    """Copies `files` into the folder of a version that is not there yet. Programs are made executable."""
+    """Copies `files` into the folder of a version, unless they are there already. Programs are made executable.
+
+    What was altered there since is set aside and made anew.
+    """
     folder = home / version
     _remove_abandoned(home)
-    if not folder.is_dir():
+    if not _holds(folder, files):
         made = Path(tempfile.mkdtemp(dir=home, prefix=f".{version}."))
+        altered = made.with_name(f"{made.name}.altered")
         try:
             for file in files:
                 target = made / file.name
@@ -52,14 +57,27 @@ def install(home: Path, version: str, files: Sequence[Path]) -> Dict[str, Any]:
                 with target.open("rb") as written:
                     os.fsync(written.fileno())
             made.chmod(0o755)
+            if folder.is_dir():
+                folder.rename(altered)
             made.rename(folder)
         finally:
             shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(altered, ignore_errors=True)
     return {"folder": str(folder)}
+
+
+def _holds(folder: Path, files: Sequence[Path]) -> bool:
+    there = ((file, folder / file.name) for file in files)
+    return all(copy.is_file() and filecmp.cmp(file, copy, shallow=False) for file, copy in there)
 
 
 def switch(home: Path, version: str) -> Dict[str, Any]:
     """Makes an installed version the current one; what was current becomes `previous`."""
+    if not (home / version).is_dir():
+        return {
+            "error": f"version {version} of {home.name} is not there any more",
+            "fix": "deploy it again: edgecnn deploy DIR --target T",
+        }
     before = _linked(home / CURRENT)
     if before != version:
         if before is not None:

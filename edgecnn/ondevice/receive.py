@@ -96,7 +96,7 @@ def make_room(size: int) -> None:
         if time.time() - last_used(entry) < IN_USE_S:
             break
         if entry.suffix == ".part":
-            entry.unlink()
+            entry.unlink(missing_ok=True)  # another upload may tidy up at this moment
         elif total + size > LARGEST_CACHE_BYTES:
             total -= bytes_of(entry)
             shutil.rmtree(str(entry), ignore_errors=True)
@@ -116,7 +116,10 @@ def last_used(entry: Path) -> float:
 
 
 def bytes_of(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    try:
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    except FileNotFoundError:
+        return 0  # it went at this moment
 
 
 def answer(value: dict) -> None:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgecnn import target_file
+from edgecnn.errors import UsageError
 from edgecnn.targets.host import HostTarget
-from edgecnn.targets.micro import MicroTarget
 from edgecnn.targets.remote import RemoteTarget
 from edgecnn.targets.ssh import Connection
 from edgecnn.targets.target import Target
 
-TARGETS: dict[str, Callable[[], Target]] = {target_file.HOST: HostTarget, MicroTarget.name: MicroTarget}
+MICRO = "tflm"
+"""Stands for TFLite Micro on this machine, which tells the memory of a model and nothing else: no Target."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,17 @@ class SSHOptions:
 
 
 def open_target(name: str, ssh: SSHOptions | None = None) -> Target:
-    """The machine of that name: `host`, `tflm`, user@host, or a name in targets.yaml. Nothing is connected yet.
+    """The machine of that name: `host`, user@host, or a name in targets.yaml. Nothing is connected yet.
 
-    Raises UsageError for a name that is not known.
+    Raises UsageError for a name that is not known, and for `tflm`.
     """
-    if name in TARGETS:
-        return TARGETS[name]()
+    if name == target_file.HOST:
+        return HostTarget()
+    if name == MICRO:
+        raise UsageError(
+            f"{MICRO} is TFLite Micro on this machine: it tells the memory of a model, and does nothing else",
+            fix=f"edgecnn benchmark MODEL.tflite --target {MICRO}",
+        )
     ssh = ssh or SSHOptions()
     address = target_file.address(name)
     if ssh.config:

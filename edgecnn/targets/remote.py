@@ -154,18 +154,21 @@ class Board:
             f"{what} ended with exit code {running.returncode} and without an answer"
             + "".join(f"\n  | {line}" for line in words),
             where=self.address.host,
-            fix=f"check that Python: ssh {self.address.host} python3 -V",
+            fix=f"check the Python there: ssh {self.address.host} {self._named_python()} -V",
         )
 
     def _python(self) -> str:
         """Shell text that starts the board's Python; arguments come after it."""
         if self.address.python:
-            return f"exec {_expandable(self.address.python)} "
-        venv = _expandable(VENV_PYTHON)
-        return f"p={venv}; [ -x $p ] || p=python3; exec $p "
+            return f"exec {shell_path(self.address.python)} "
+        return f'p={shell_path(VENV_PYTHON)}; [ -x "$p" ] || p=python3; exec "$p" '
+
+    def _named_python(self) -> str:
+        """The Python that `_python` starts, as the user would write it."""
+        return self.address.python or f"{VENV_PYTHON} -V, or where that is not there python3"
 
 
-def _expandable(path: str) -> str:
+def shell_path(path: str) -> str:
     """A path for the shell there; ~ is that user's home, spaces are spaces."""
     if path.startswith("~/"):
         return '"$HOME"/' + shlex.quote(path[2:])

@@ -22,8 +22,14 @@ from edgecnn.target_file import Address
 from edgecnn.targets import ssh_faults
 
 CONNECT_TIMEOUT_S = 10
-# A path of a Unix socket has 104 bytes on some systems; ssh adds 17 while it makes one.
-LONGEST_SOCKET_PATH = 80
+# A path of a Unix socket has 104 bytes on some systems; ssh adds 17 while it makes one. Spaces, quotes, % and $
+# in ControlPath mean something to ssh, not the same in all versions.
+_SOCKET_FOLDER = re.compile(r"[A-Za-z0-9_./+-]{1,80}")
+# A session that does nothing, and ends with our end of its stdin: a connection does not outlive us, however we
+# end.
+_HOLD = "exec cat >/dev/null"
+# A command uses the connection that is there. Without one ssh would dial by itself, with options of the user.
+_NEVER_DIAL = ("-o", "ControlMaster=no", "-o", "ProxyCommand=false")
 
 
 class Connection:
@@ -48,7 +54,7 @@ class Connection:
         self._alive_interval_s = alive_interval_s
         self._master: subprocess.Popen[bytes] | None = None
         folder = tempfile.mkdtemp(prefix="edgecnn-ssh-")
-        if len(folder) > LONGEST_SOCKET_PATH:
+        if not _SOCKET_FOLDER.fullmatch(folder):
             Path(folder).rmdir()
             folder = tempfile.mkdtemp(prefix="edgecnn-ssh-", dir="/tmp")
         self._folder = Path(folder)
@@ -69,13 +75,13 @@ class Connection:
     def command(self, script: str, *, timeout_s: float) -> Iterator[subprocess.Popen[bytes]]:
         """A running `sh -c SCRIPT` on the board with pipes to its stdin and stdout, killed after `timeout_s`.
 
+        The user's login shell there starts it: any that reads single quotes as sh does, which csh does not.
         Its stderr goes to `stderr_path`. At the end of the block it is killed if it still runs: its end of the
         pipes closes, which is how what runs on the board learns of it. Raises TargetError where no connection
         can be made.
         """
         self._connect()
-        # sh, whatever the login shell is.
-        command = [*self._ssh(), "--", self.host, "sh -c " + shlex.quote(script)]
+        command = [*self._ssh(*_NEVER_DIAL), "--", self.host, "sh -c " + shlex.quote(script)]
         with self.stderr_path.open("wb") as stderr:
             process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, env=_environment()
@@ -116,14 +122,14 @@ class Connection:
         control.unlink(missing_ok=True)
         accept = "accept-new" if self._accept else "yes"
         command = [
-            *self._ssh(), "-v", "-N", "-o", "ControlMaster=yes", "-o", f"StrictHostKeyChecking={accept}",
-            "--", self.host,
+            *self._ssh("-o", "ControlMaster=yes"), "-v", "-o", f"StrictHostKeyChecking={accept}",
+            "--", self.host, _HOLD,
         ]  # fmt: skip
         try:
             with log.open("wb") as stderr:
                 self._master = subprocess.Popen(
                     command,
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL,
                     stderr=stderr,
                     env=_environment(),
@@ -151,7 +157,8 @@ class Connection:
             key = re.search(r"Server host key: (\S+ \S+)", text)
             self._say(f"{self.host}: its host key is now known: {key[1] if key else '?'}")
 
-    def _ssh(self) -> list[str]:
+    def _ssh(self, *first: str) -> list[str]:
+        """ssh with our options; those in `first` come before all others."""
         address = self.address
         config = ["-F", str(address.ssh_config)] if address.ssh_config else []
         # What comes first counts: the user's own options may change all that follows but these.
@@ -159,6 +166,7 @@ class Connection:
             "BatchMode=yes",
             f"ControlPath={self._folder}/control",
             "ControlPersist=no",
+            "RemoteCommand=none",
             *address.ssh_options,
             f"ConnectTimeout={CONNECT_TIMEOUT_S}",
             f"ServerAliveInterval={self._alive_interval_s}",
@@ -167,7 +175,7 @@ class Connection:
             "ForwardAgent=no",
             "ClearAllForwardings=yes",
         ]
-        return ["ssh", "-T", *config, *(word for option in options for word in ("-o", option))]
+        return ["ssh", "-T", *first, *config, *(word for option in options for word in ("-o", option))]
 
 
 def read_line(process: subprocess.Popen[bytes]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -44,7 +45,7 @@ class Machine(Protocol):
         """The name that the file at `path` has over there, brought there where it must be."""
 
 
-class Target:
+class Target(ABC):
     """A machine that measures. Every method raises TargetError where the measuring process failed, died or
     hung.
     """
@@ -68,11 +69,11 @@ class Target:
         """What the machine has and lacks for running models: see `ondevice.survey`."""
         return self._machine.run(["survey"], about=self.name, timeout_s=self.timeout_s)
 
+    @abstractmethod
     def runtimes_for(self, model_format: str) -> tuple[str, ...]:
         """Names of the installed runtimes for "onnx" or "tflite" files, the preferred one first."""
-        raise NotImplementedError
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most have none
         """Ends the connection, where there is one."""
 
     def evaluate(

@@ -226,6 +226,9 @@ def test_an_archive_holds_the_same(built: tuple[Path, Report], tmp_path: Path) -
         (["--to", "model.zip"], "an archive is a .tar.gz"),
         (["--to", "m.tar.gz", "--artifact", "int4.tflite"], "the build has no artifact 'int4.tflite'"),
         (["--target", "-oProxyCommand=id@x"], "is not a host"),
+        (["--to", "m.tar.gz", "--rollback"], "--to has no meaning beside --rollback"),
+        (["--artifact", "int8.tflite", "--rollback"], "--artifact has no meaning beside --rollback"),
+        (["--to", "m.tar.gz", "--target", "pi@board"], "--target has no meaning beside --to"),
     ],
 )
 def test_what_cannot_be_deployed(built: tuple[Path, Report], options: list[str], words: str) -> None:

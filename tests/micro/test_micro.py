@@ -7,10 +7,10 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import tiny_models
 from cli.commands import run, told
 
 from edgecnn import micro
@@ -18,9 +18,6 @@ from edgecnn.errors import MissingExtraError
 from edgecnn.export.onnx import export_onnx
 from edgecnn.export.tflite import convert
 from edgecnn.models import build_model
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "ondevice"))
-import tiny_models
 
 needs_tflm = pytest.mark.skipif(
     importlib.util.find_spec("tflite_micro") is None, reason="tflite-micro is not installed (x86-64 Linux only)"
@@ -87,8 +84,24 @@ def test_what_cannot_be_used(arguments: list[str], words: str):
 def test_a_wrong_size_and_a_target_that_measures_nothing_else(model: Path, tmp_path: Path):
     result = run("benchmark", model, "--target", "tflm", "--arena", "much")
     assert result.exit_code == 2 and "--arena" in told(result)
-    result = run("doctor", "--target", "tflm")
-    assert result.exit_code == 2 and "does no survey" in told(result)
+    for command in (["doctor"], ["validate", tmp_path], ["deploy", tmp_path, "--rollback"]):
+        result = run(*command, "--target", "tflm")
+        assert result.exit_code == 2 and "it tells the memory of a model" in told(result)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--arena", "64 KiB"], "--arena goes with --target tflm"),
+        (["--target", "tflm", "--runtime", "litert"], "--runtime has no meaning for --target tflm"),
+        (["--target", "tflm", "--threads", "2"], "--threads has no meaning"),
+        (["--target", "tflm", "--rounds", "3"], "--rounds has no meaning"),
+        (["--target", "tflm", "--min-time", "1"], "--min-time has no meaning"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(model: Path, options: list[str], words: str):
+    result = run("benchmark", model, *options)
+    assert result.exit_code == 2 and words in told(result)
 
 
 # As C source
@@ -116,6 +129,28 @@ def test_it_lists_the_operators_for_the_resolver(model: Path, tmp_path: Path):
     added = re.findall(r"resolver\.(\w+)\(\)", text)
     assert added == ["AddConv2D", "AddFullyConnected", "AddMaxPool2D"]
     assert f"MicroMutableOpResolver<{len(added)}>" in text
+
+
+@pytest.mark.parametrize(
+    ("operator", "line"),
+    [
+        ("UNIDIRECTIONAL_SEQUENCE_LSTM", "resolver.AddUnidirectionalSequenceLSTM();"),
+        ("RESIZE_NEAREST_NEIGHBOR", "resolver.AddResizeNearestNeighbor();"),
+        ("CUSTOM:Flex\nOp", 'resolver.AddCustom("Flex\\nOp", ...);  // your own kernel of it'),
+    ],
+)
+def test_operators_that_are_called_otherwise(operator: str, line: str):
+    assert micro._added(operator) == line
+
+
+@needs_gcc
+@pytest.mark.parametrize("language", ["c", "c++"])
+@pytest.mark.parametrize("name", ["int", "new", "main", "2nd"])
+def test_a_file_called_like_a_word_of_the_language(model: Path, tmp_path: Path, language: str, name: str):
+    micro.write_header(model, tmp_path / f"{name}.h")
+    program = f'#include "{name}.h"\nint main(void) {{ return m{name}[0] != m{name}_len % 1; }}\n'
+    (tmp_path / "main.c").write_text(program)
+    subprocess.run(["gcc", "-x", language, "-Wall", "-Werror", "-c", "main.c"], check=True, cwd=tmp_path)
 
 
 def test_the_manifest_stands_in_it(tmp_path: Path):

@@ -66,6 +66,32 @@ def test_an_install_that_fails_half_way_leaves_nothing(home: Path, files: list[s
     assert [path.name for path in home.iterdir()] == [".lock"]
 
 
+def test_a_version_that_was_altered_there_is_made_anew(home: Path, files: list[str]):
+    act(["install", "net", "v1", *files])
+    act(["switch", "net", "v1"])
+    (home / "v1" / "model.tflite").write_bytes(b"weightS")
+    (home / "v1" / "predict").unlink()
+    assert act(["install", "net", "v1", *files]) == {"folder": str(home / "v1")}
+    assert (home / "current" / "model.tflite").read_bytes() == b"weights"
+    assert os.access(home / "current" / "predict", os.X_OK)
+    assert sorted(path.name for path in home.iterdir()) == [".lock", "current", "v1"]
+
+
+def test_a_whole_version_is_left_alone(home: Path, files: list[str]):
+    act(["install", "net", "v1", *files])
+    before = (home / "v1" / "model.tflite").stat().st_ino
+    act(["install", "net", "v1", *files])
+    assert (home / "v1" / "model.tflite").stat().st_ino == before
+
+
+def test_a_version_that_went_does_not_become_current(home: Path, files: list[str]):
+    act(["install", "net", "v1", *files])
+    act(["switch", "net", "v1"])
+    answer = act(["switch", "net", "v2"])
+    assert "version v2 of net is not there" in answer["error"] and answer["fix"]
+    assert (home / "current").readlink() == Path("v1")
+
+
 def test_what_a_killed_install_left_is_removed_later(home: Path, files: list[str]):
     left, fresh = home / ".v0.abc", home / ".v9.def"
     for folder in (left, fresh):

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_models
 from hypothesis import given
 from hypothesis import strategies as st
 from measurements_for_tests import measurement
-from ondevice import tiny_models
 from rich.console import Console
 
 from edgecnn import recipe_file

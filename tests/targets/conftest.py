@@ -1,23 +1,12 @@
-"""The tiny models of tests/ondevice, for measuring them in processes of their own."""
+"""What the tests of boards share."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from targets import local_sshd
-
-ONDEVICE_TESTS = Path(__file__).parents[1] / "ondevice"
-sys.path.insert(0, str(ONDEVICE_TESTS))
-
-_spec = importlib.util.spec_from_file_location("ondevice_fixtures", ONDEVICE_TESTS / "conftest.py")
-assert _spec is not None and _spec.loader is not None
-_fixtures = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_fixtures)
-models = _fixtures.models
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -21,6 +21,8 @@ from edgecnn.targets.remote import RemoteTarget
 from edgecnn.targets.ssh import Connection
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+N_PORTS_TRIED = 3
+SLOWEST_START_S = 30
 FLAKY = Path(__file__).with_name("flaky_proxy.py")
 
 
@@ -37,7 +39,7 @@ class LocalSSHD:
         self.folder = folder
         self.home = folder / "home"
         self.bin = folder / "bin"
-        self.port = _free_port()
+        self.port = 0
         self.user = getpass.getuser()
         self.known_hosts = folder / "known_hosts"
         self.config = folder / "ssh_config"
@@ -50,9 +52,24 @@ class LocalSSHD:
         self.set_python(f'exec "{python}" "$@"')
         for tool in ("sh", "cat", "sleep", "kill", "mkdir", "env"):
             (self.bin / tool).symlink_to(shutil.which(tool) or f"/bin/{tool}")
-        self.trust()
-        self.write_config()
-        self.start()
+        self._start_on_a_free_port()
+
+    def _start_on_a_free_port(self) -> None:
+        """Whoever takes the port before sshd does: a few ports are tried."""
+        for _ in range(N_PORTS_TRIED):
+            self.port = _free_port()
+            self.trust()
+            self.write_config()
+            if self._launch():
+                return
+            self.stop()
+        self._say_that_it_does_not_start()
+
+    def _say_that_it_does_not_start(self) -> NoReturn:
+        log = (self.folder / "sshd.log").read_text(errors="replace")
+        if os.environ.get("CI"):
+            pytest.fail(f"sshd does not start:\n{log}")
+        pytest.skip(f"sshd cannot be started by this user: {' '.join(log.splitlines()[-1:])}")
 
     @property
     def cache(self) -> Path:
@@ -88,6 +105,10 @@ class LocalSSHD:
         ]
         self.config.write_text("\n".join(lines + ([f"ProxyCommand {proxy}"] if proxy else [])) + "\n")
 
+    def configure(self, line: str) -> None:
+        """A line more in the user's configuration of this host."""
+        self.config.write_text(f"{self.config.read_text()}{line}\n")
+
     def make_flaky(self, cut_bytes: int, mode: str = "close") -> None:
         """From now on the link is cut (or stalls) once so many bytes have gone to the board."""
         counted = self.folder / "sent"
@@ -109,24 +130,30 @@ class LocalSSHD:
     def target(self, **options: Any) -> RemoteTarget:
         """This board as a target called `pi4`."""
         address = Address("pi4", "board", ssh_config=self.config)
-        return RemoteTarget(address, Connection(address, alive_interval_s=1, **options), timeout_s=60)
+        return RemoteTarget(address, Connection(address, **options), timeout_s=60)
 
     def start(self) -> None:
+        """Once more on the same port, after `stop`."""
+        if not self._launch():
+            self._say_that_it_does_not_start()
+
+    def _launch(self) -> bool:
+        """Starts sshd; whether it listens."""
         config = self.folder / "sshd_config"
         config.write_text(
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.folder}/host\nPidFile none\n"
             f"AuthorizedKeysFile {self.folder}/authorized_keys\nStrictModes no\nUsePAM no\n"
             "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\nUseDNS no\n"
-            f"PrintMotd no\nSetEnv HOME={self.home} PATH={self.bin}\n"
+            f'PrintMotd no\nSetEnv "HOME={self.home}" "PATH={self.bin}"\n'
         )
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-        log = (self.folder / "sshd.log").open("ab")
         assert SSHD is not None
         # Absolute: sshd starts itself anew for each connection.
         command = [SSHD, "-D", "-e", "-f", str(config)]
-        self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        _wait_for_port(self.port, self.process)
+        with (self.folder / "sshd.log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        return _listens(self.port, self.process)
 
     def stop(self) -> None:
         """Ends the sshd that listens and those of all connections."""
@@ -159,11 +186,13 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 10
+def _listens(port: int, process: subprocess.Popen[bytes]) -> bool:
+    """Whether `process` comes to listen. Where another has the port, it ends and says so in its log."""
+    end = time.monotonic() + SLOWEST_START_S
     while time.monotonic() < end and process.poll() is None:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+                time.sleep(0.05)
+                return process.poll() is None
         time.sleep(0.05)
-    pytest.skip("sshd cannot be started by this user")
+    return False

@@ -14,7 +14,7 @@ import tiny_models
 from edgecnn.errors import TargetError
 from edgecnn.metrics import integer_logits, parity
 from edgecnn.ondevice.evaluate import evaluate
-from edgecnn.targets import TARGETS
+from edgecnn.targets import open_target
 from edgecnn.targets.host import HostTarget
 from edgecnn.targets.record import BenchmarkJob, WarningKind
 
@@ -75,7 +75,7 @@ class ScriptedProcesses:
 
 
 def test_the_registry():
-    assert TARGETS["host"]().name == "host"
+    assert open_target("host").name == "host"
 
 
 def test_probe():

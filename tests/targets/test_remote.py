@@ -17,10 +17,12 @@ from targets.local_sshd import LocalSSHD
 
 from edgecnn.errors import TargetError
 from edgecnn.ondevice import receive
+from edgecnn.target_file import Address
 from edgecnn.targets import SSHOptions, open_target
 from edgecnn.targets.host import HostTarget
 from edgecnn.targets.record import BenchmarkJob
 from edgecnn.targets.remote import RemoteTarget
+from edgecnn.targets.ssh import Connection
 
 IMAGES = tiny_models.random_images(25)
 HOST = HostTarget()
@@ -50,7 +52,7 @@ def processes_with(words: str) -> list[int]:
     return found
 
 
-def wait_until(true, seconds: float = 15.0) -> None:
+def wait_until(true, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "waited in vain"
@@ -123,6 +125,32 @@ def test_the_python_of_the_virtual_environment_is_preferred(sshd: LocalSSHD):
     assert sshd.target().probe().arch
 
 
+def test_a_home_with_a_space_in_its_name(sshd: LocalSSHD):
+    sshd.stop()
+    sshd.home = sshd.home.rename(sshd.folder / "home of pi")
+    sshd.start()
+    sshd.set_python("exit 1")
+    python = sshd.home / "edgecnn" / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    assert sshd.target().probe().arch
+
+
+def test_a_python_that_says_nothing_is_named(sshd: LocalSSHD):
+    sshd.set_python("echo 'no such library' >&2; exit 4")
+    with pytest.raises(TargetError, match=r"exit code 4 and without an answer\n  \| no such library") as caught:
+        sshd.target().probe()
+    assert "python3 -V" in (caught.value.fix or "")
+    address = Address("pi4", "board", python="~/bin/false", ssh_config=sshd.config)
+    (sshd.home / "bin").mkdir()
+    (sshd.home / "bin" / "false").symlink_to("/bin/false")
+    target = RemoteTarget(address, Connection(address))
+    with pytest.raises(TargetError) as caught:
+        target.probe()
+    assert (caught.value.fix or "").endswith("ssh board ~/bin/false -V")
+    target.close()
+
+
 def test_a_target_of_the_file(sshd: LocalSSHD, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     (tmp_path / "edgecnn").mkdir()
@@ -168,6 +196,27 @@ def test_what_was_not_used_for_long_is_removed_when_the_cache_is_full(
     os.utime(tmp_path / "cut.part", (0, 0))
     receive.make_room(50)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]
+
+
+def test_what_another_upload_removes_at_the_same_moment_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(receive, "CACHE", tmp_path)
+    left, last_used = tmp_path / "cut.part", receive.last_used
+    left.touch()
+    os.utime(left, (0, 0))
+    looked_at: list[Path] = []
+
+    def used_then_gone(entry: Path) -> float:
+        when = last_used(entry)
+        looked_at.append(entry)
+        if len(looked_at) == 2:  # once for the order, once before it is removed
+            entry.unlink()
+        return when
+
+    monkeypatch.setattr(receive, "last_used", used_then_gone)
+    receive.make_room(50)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_hosts_send_the_same_file_at_once(sshd: LocalSSHD):
@@ -262,17 +311,18 @@ def test_a_link_that_stalls_is_given_up(sshd: LocalSSHD):
     sshd.make_flaky(100_000, "stall")
     start = time.monotonic()
     with pytest.raises(TargetError, match="connection was lost during the upload"):
-        sshd.target().board.put(os.urandom(400_000), "a.bin")
-    assert time.monotonic() - start < 20
+        sshd.target(alive_interval_s=1).board.put(os.urandom(400_000), "a.bin")
+    assert time.monotonic() - start < 60, "well before the time that an upload may take"
     sshd.write_config()
     assert sshd.target().board.put(b"again", "a.bin")
 
 
-def test_a_job_ends_when_its_host_is_killed(sshd: LocalSSHD, models, tmp_path: Path):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_a_job_and_its_connection_end_when_its_host_is_killed(sshd: LocalSSHD, models, number: signal.Signals):
     slow_python(sshd)
     script = f"""
 import sys
-sys.path[:0] = [{str(Path(tiny_models.__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
+sys.path.insert(0, {str(Path(tiny_models.__file__).parent)!r})
 from pathlib import Path
 import tiny_models
 from edgecnn.target_file import Address
@@ -285,10 +335,16 @@ manifest = tiny_models.manifest_for(model, "int8")
 RemoteTarget(address, Connection(address)).evaluate(model, manifest, tiny_models.random_images(2), "litert")
 """
     host = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
-    wait_until(lambda: running(sshd))
-    host.send_signal(signal.SIGKILL)
+
+    def has_started() -> bool:
+        assert host.poll() is None, host.communicate()[1].decode()
+        return running(sshd)
+
+    wait_until(has_started)
+    host.send_signal(number)
     host.communicate()
     wait_until(lambda: not measuring(sshd))
+    wait_until(lambda: not processes_with(str(sshd.config)))
 
 
 def test_sshd_is_killed_in_the_middle_of_a_run(sshd: LocalSSHD, models):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -85,7 +86,8 @@ def test_a_host_that_never_answers(sshd: LocalSSHD, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_name_that_is_no_host(sshd: LocalSSHD):
-    sshd.config.write_text("Host board\nHostName no-such-host.invalid\n")
+    # No resolver is asked for a name with an empty label.
+    sshd.config.write_text("Host board\nHostName a..b\n")
     assert fault_of(sshd).what == "there is no host called board"
 
 
@@ -98,6 +100,51 @@ def test_a_config_that_ssh_does_not_understand(sshd: LocalSSHD):
 def test_a_config_that_is_not_there(sshd: LocalSSHD):
     sshd.config.unlink()
     assert "does not accept its configuration" in fault_of(sshd).what
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "RemoteCommand exit 7",
+        "ControlMaster auto",
+        "ControlPersist yes",
+        "RequestTTY force",
+        "LocalForward 127.0.0.1:1 127.0.0.1:2",
+    ],
+)
+def test_what_the_user_has_configured_for_logging_in_does_not_disturb(sshd: LocalSSHD, line: str):
+    sshd.configure(line)
+    target = sshd.target()
+    assert target.probe().arch
+    target.close()
+
+
+@pytest.mark.parametrize("name", ["with a space", "50%", "50%h", "a$HOME", "it's", "x" * 90])
+def test_a_folder_for_temporary_files_with_any_name(
+    sshd: LocalSSHD, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:  # a socket has no long path
+        folder = Path(short, name)
+        folder.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        target = sshd.target()
+        assert target.probe().arch
+        target.close()
+        assert list(folder.iterdir()) == []
+
+
+def test_a_command_never_dials_by_itself(sshd: LocalSSHD, monkeypatch: pytest.MonkeyPatch):
+    """It would, with the user's settings, where the connection ends at the moment at which it begins."""
+    target = sshd.target()
+    target.probe()
+    master = target.board.connection._master
+    assert master is not None
+    master.kill()
+    master.wait()
+    monkeypatch.setattr(ssh.Connection, "is_open", True)
+    with pytest.raises(TargetError, match="the connection was lost during survey"):
+        target.survey()
+    assert (sshd.folder / "sshd.log").read_text().count("Accepted publickey") == 1
 
 
 def test_no_ssh_on_this_machine(sshd: LocalSSHD, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgecnn.export.tflite.folding import axes_of
+from edgecnn.export.tflite.folding import reduced_axes
 from edgecnn.export.tflite.graph import Graph, Node, Value
 from edgecnn.export.tflite.runtimes import RUNTIMES
 
@@ -35,7 +35,8 @@ class Builder:
         values = [given if isinstance(given, Value) else _constant(given) for given in inputs]
         if shape is None:
             shape = np.broadcast_shapes(*(value.shape for value in values))
-        output = Value(f"{self.node.output.name}_{len(self.nodes)}", shape)
+        dtype = next((value.dtype for value in values if not value.is_constant), "float32")
+        output = Value(f"{self.node.output.name}_{len(self.nodes)}", shape, dtype)
         self.nodes.append(Node(op, [*values], [output], attributes, self.node.name))
         return output
 
@@ -67,6 +68,8 @@ def decompose(graph: Graph, runtime: str | None = None) -> None:
 def _decomposed(node: Node, table: dict[str, Decomposition]) -> list[Node]:
     decomposition = table.get(node.op)
     if decomposition is None or len(node.outputs) != 1:
+        return [node]
+    if node.data_input().dtype != "float32" and node.op not in _OF_INTEGERS_TOO:
         return [node]
     build = Builder(node)
     if decomposition(build, node) is None:
@@ -104,11 +107,13 @@ def instance_normalization(build: Builder, node: Node) -> Value | None:
 def reduction(before: str, after: str = "") -> Decomposition:
     """A ReduceSum of a function of each element, `before`; of the sum then `after`."""
 
-    def decompose_reduction(build: Builder, node: Node) -> Value:
-        x, rank = node.data_input(), len(node.data_input().shape)
-        axes = [axis % rank for axis in axes_of(node.attributes, [None, node.constant(1)]) or range(rank)]
+    def decompose_reduction(build: Builder, node: Node) -> Value | None:
+        x = node.data_input()
+        axes = reduced_axes(node.attributes, [None, node.constant(1)], len(x.shape))
+        if not axes:
+            return None
         each = build("Mul", x, x) if before == "Square" else build(before, x)
-        total = build.reduced("ReduceSum", each, axes, keep=bool(node.attributes.get("keepdims", 1)))
+        total = build.reduced("ReduceSum", each, [*axes], keep=bool(node.attributes.get("keepdims", 1)))
         return build(after, total) if after else total
 
     return decompose_reduction
@@ -137,8 +142,10 @@ def elu(build: Builder, node: Node) -> Value | None:
     return None if alpha == 1.0 else exponential_unit(build, node.data_input(), alpha)
 
 
-def celu(build: Builder, node: Node) -> Value:
+def celu(build: Builder, node: Node) -> Value | None:
     alpha = node.attributes.get("alpha", 1.0)
+    if alpha <= 0:
+        return None  # what is below zero would be above it for Elu
     return exponential_unit(build, node.data_input(), alpha, width=alpha)
 
 
@@ -174,13 +181,15 @@ def gelu(build: Builder, node: Node) -> Value:
 
 
 def power(build: Builder, node: Node) -> Value | None:
-    """The powers that networks have; any other stays POW."""
+    """The powers that networks have, of integers only whole ones; any other stays POW."""
     x, exponent = node.data_input(), node.constant(1)
     match float(exponent.reshape(-1)[0]) if exponent is not None and exponent.size == 1 else None:
         case 2.0:
             return build("Mul", x, x)
         case 3.0:
             return build("Mul", build("Mul", x, x), x)
+        case _ if x.dtype != "float32":
+            return None
         case 0.5:
             return build("Sqrt", x)
         case -0.5:
@@ -205,6 +214,9 @@ DECOMPOSITIONS: dict[str, Decomposition] = {
     "Sign": sign,
     "Softplus": softplus,
 }
+
+# What these stand for has no constants of float32 in it.
+_OF_INTEGERS_TOO = frozenset(["Pow", "ReduceL1", "ReduceSumSquare"])
 
 # ONNX operation -> (the TFLite operator that some runtimes have for it, what else to write).
 WHERE_UNKNOWN: dict[str, tuple[str, Decomposition]] = {"Gelu": ("GELU", gelu)}

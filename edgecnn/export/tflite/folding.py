@@ -32,6 +32,16 @@ def axes_of(attributes: Attributes, arrays: list[Any], index: int = 1) -> list[i
     return None if given is None else [int(axis) for axis in np.atleast_1d(given)]
 
 
+def reduced_axes(attributes: Attributes, arrays: list[Any], rank: int) -> tuple[int, ...]:
+    """The axes that a reduction of `rank` axes goes over, counted from 0: all of them where it names none, and
+    none where `noop_with_empty_axes` says so.
+    """
+    axes = axes_of(attributes, arrays)
+    if not axes:
+        return () if attributes.get("noop_with_empty_axes") else tuple(range(rank))
+    return tuple(axis % rank for axis in axes)
+
+
 def slices_of(attributes: Attributes, arrays: list[Any], rank: int) -> tuple[slice, ...]:
     """The numpy index that an ONNX Slice stands for."""
     starts, ends = arrays[1], arrays[2]
@@ -82,9 +92,8 @@ def _constant_of_shape(attributes: Attributes, arrays: list[Any]) -> np.ndarray:
 
 def _reduce(function: Callable[..., np.ndarray]) -> Folder:
     def fold(attributes: Attributes, arrays: list[Any]) -> np.ndarray:
-        axes = axes_of(attributes, arrays)
-        keep = bool(attributes.get("keepdims", 1))
-        return function(arrays[0], axis=None if axes is None else tuple(axes), keepdims=keep)
+        axes = reduced_axes(attributes, arrays, np.ndim(arrays[0]))
+        return function(arrays[0], axis=axes, keepdims=bool(attributes.get("keepdims", 1)))
 
     return fold
 

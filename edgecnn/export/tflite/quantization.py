@@ -192,6 +192,8 @@ def _group(graph: Graph) -> None:
         outputs = [users[output][0].output for output in node.outputs]
         if _is_too_coarse(node, integers[0], outputs[0]) or _is_out_of_reach(node, integers, outputs[0]):
             continue
+        if _has_scales_elsewhere(node, integers):
+            continue
         node.inputs, node.outputs = integers, outputs
     taken = {output for node in graph.nodes if node.op != "QuantizeLinear" for output in node.outputs}
     graph.nodes = [n for n in graph.nodes if n.op != "QuantizeLinear" or n.output not in taken]
@@ -224,6 +226,25 @@ def _is_out_of_reach(node: Node, inputs: list[Value | None], output: Value) -> b
     multiplies = node.op in WEIGHTED | {"Mul"}
     largest = np.max(scales[0] * scales[1]) if multiplies else max(map(np.max, scales))
     return bool(largest / output.quantization.scale[0] >= _LARGEST_RESCALING)
+
+
+def _has_scales_elsewhere(node: Node, inputs: list[Value | None]) -> bool:
+    """Whether scales run along another axis than the output channels of a weight: kernels take them for those
+    of the channels, or (BATCH_MATMUL) the first for all. The lowering of ConvTranspose looks at its own.
+    """
+    if node.op not in ("Conv", "Gemm", "MatMul"):
+        return False
+    axes = (None, _channel_axis(node))
+    found = [value.quantization if value is not None else None for value in inputs[:2]]
+    pairs = zip(found, axes, strict=True)
+    return any(q is not None and q.scale.size > 1 and q.axis != axis for q, axis in pairs)
+
+
+def _channel_axis(node: Node) -> int | None:
+    """The axis of the weights that the output channels lie along; None for a batch of matrices."""
+    if node.op == "MatMul":
+        return 1 if len(node.data_input(1).shape) == 2 else None
+    return 0 if node.op == "Conv" or node.attributes.get("transB") else 1
 
 
 def _note_islands(graph: Graph) -> None:

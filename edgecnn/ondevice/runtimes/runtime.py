@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, List, Tuple
 
@@ -10,7 +11,7 @@ import numpy as np
 from edgecnn.ondevice.manifest import DeviceError, TensorSpec
 
 
-class Runtime:
+class Runtime(ABC):
     """A loaded model. Subclasses set `inputs`, `outputs` and `version` while loading.
 
     A dimension of unknown size is 0 in the shapes.
@@ -27,25 +28,25 @@ class Runtime:
     version: str
 
     @classmethod
+    @abstractmethod
     def import_package(cls) -> Any:
         """Imports the runtime, so that loading a model can be timed without it. Raises DeviceError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def __init__(self, model: Path, num_threads: int, optimize: bool) -> None:
         """Loads `model`. `optimize=False` asks for the runtime's reference path. Raises DeviceError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def prepare(self, batch: np.ndarray) -> None:
         """Sets the one input, so that `invoke` does nothing but infer."""
-        raise NotImplementedError
 
     def invoke(self) -> None:
-        """One inference on the prepared input."""
+        """One inference on the prepared input. Not abstract: some runtimes set it on the instance."""
         raise NotImplementedError
 
+    @abstractmethod
     def result(self) -> List[np.ndarray]:
         """The outputs of the last `invoke`, as copies."""
-        raise NotImplementedError
 
     def run(self, batch: np.ndarray) -> List[np.ndarray]:
         """One inference: `batch` in the shape and dtype of the input, outputs in their own."""
@@ -53,9 +54,9 @@ class Runtime:
         self.invoke()
         return self.result()
 
+    @abstractmethod
     def run_all(self, arrays: List[np.ndarray]) -> List[np.ndarray]:
         """One inference of a model with any number of inputs, in the order of `inputs`. Raises DeviceError."""
-        raise NotImplementedError
 
     def single_input(self) -> TensorSpec:
         """Raises DeviceError where the model has several inputs, or one of unknown size beside the batch."""

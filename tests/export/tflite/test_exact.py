@@ -15,12 +15,12 @@ from itertools import groupby
 import numpy as np
 import onnx
 import pytest
+from agreement.zoo import ZOO
 from export.tflite.exact import ExactModel, Tensor
 from export.tflite.nets import lenet5, qdq
 from export.tflite.running import RuntimeCrashError, run_tflite
 from export.tflite.test_operators import CASES, NOT_IN_REFERENCE, built
 from export.tflite.test_zoo import cleaned
-from export.tflite.zoo import ZOO
 
 from edgecnn.export.tflite import _lowered, convert
 from edgecnn.export.tflite.model import Model, Operator, Quantization

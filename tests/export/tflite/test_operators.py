@@ -123,6 +123,8 @@ CASES = {
     "matmul_computed": lambda n, x: n(
         "MatMul", n("Reshape", x, numbers(1, 4, 99)), n("Reshape", n("Relu", x), numbers(1, 99, 4))
     ),
+    "matmul_batch_constant": lambda n, x: n("MatMul", x, n.weights(4, 11, 5)),
+    "matmul_batch_constant_first": lambda n, x: n("MatMul", n.weights(4, 6, 9), x),
     "pad": lambda n, x: n("Pad", x, numbers(0, 0, 1, 2, 0, 0, 3, 0)),
     "pad_value": lambda n, x: n("Pad", x, numbers(0, 0, 1, 2, 0, 0, 3, 0), np.float32(0.5)),
     "pad_reflect": lambda n, x: n("Pad", x, numbers(0, 0, 1, 2, 0, 0, 3, 0), mode="reflect"),
@@ -223,7 +225,10 @@ FLOAT_ONLY_CASES = {
 
 # An output of another rank than 4 has the order of the ONNX file; matrices have it, too.
 ASK_FOR_TRANSPOSES = frozenset(
-    ["reshape_after_transpose", "layer_norm_channels", "matmul_computed", "matmul_of_unequal_ranks", "arg_min"]
+    [
+        *("reshape_after_transpose", "layer_norm_channels", "arg_min", "matmul_computed"),
+        *("matmul_of_unequal_ranks", "matmul_batch_constant", "matmul_batch_constant_first"),
+    ]
 )
 
 
@@ -268,6 +273,64 @@ def test_int8(name, runtime):
     codes = [code for code, _ in operators(conversion.data)]
     assert "DEQUANTIZE" not in codes, codes
     assert conversion.inputs[0].dtype == conversion.outputs[0].dtype == "int8"
+
+
+RUNTIMES = ("litert", "litert-reference", "tflite-runtime", "tflm")
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("name", ["matmul_batch_constant", "matmul_batch_constant_first"])
+def test_matrices_with_one_scale_a_channel_stay_float(name, runtime):
+    model = qdq(built(CASES[name]), per_channel=("MatMul",))
+    conversion = assert_agrees(model, n=2, runtime=runtime, transposes=None)
+    assert "DEQUANTIZE" in [code for code, _ in operators(conversion.data)]
+    assert any("its scales do not suit" in note for note in conversion.notes), conversion.notes
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_quantized_matrices_of_a_float_product_are_exact(runtime):
+    """Kernels that are given int8 beside float32 would quantize the float32, too."""
+    model = qdq(built(CASES["matmul_batch_constant"]), skip=("MatMul",))
+    assert_agrees(model, n=2, runtime=runtime, tolerance=1e-5, transposes=None)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_batch_of_matrices_with_a_zero_point(runtime):
+    net = Net()
+    scale, point = np.float32(0.02), np.int8(-30)
+    x = net("DequantizeLinear", net("QuantizeLinear", net.input(1, 4, 9, 11), scale, point), scale, point)
+    integers = net.random.integers(-100, 101, (4, 11, 5)).astype(np.int8)
+    product = net("MatMul", x, net("DequantizeLinear", integers, np.float32(0.01), np.int8(20)))
+    parameters = (np.float32(0.05), np.int8(11))
+    model = net.model(net("DequantizeLinear", net("QuantizeLinear", product, *parameters), *parameters))
+    conversion = assert_agrees(model, n=2, runtime=runtime, transposes=None)
+    assert "DEQUANTIZE" not in [code for code, _ in operators(conversion.data)]
+
+
+def along_the_other_axis(model):
+    """The QDQ model with the scales of its weights along the inputs of a layer, a rare place for them."""
+    arrays = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and len(getattr(arrays.get(node.input[0]), "dims", ())) > 1:
+            (axis,) = (attribute for attribute in node.attribute if attribute.name == "axis")
+            axis.i = 1 - axis.i
+    return model
+
+
+@pytest.mark.parametrize("runtime", ["litert", "tflm"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        lambda n, x: n.conv(x, 4, 4, 3),
+        lambda n, x: n("Gemm", n("Flatten", x), n.weights(396, 396)),
+        lambda n, x: n("Gemm", n("Flatten", x), n.weights(396, 396), transB=1),
+        lambda n, x: n("MatMul", x, n.weights(11, 11)),
+    ],
+    ids=["conv", "gemm", "gemm_transposed", "matmul"],
+)
+def test_scales_that_run_along_the_inputs_are_read_right(case, runtime):
+    model = along_the_other_axis(qdq(built(case), per_channel=("Conv", "Gemm", "MatMul")))
+    assert_agrees(model, n=2, runtime=runtime, transposes=None)
 
 
 def test_erf_is_as_exact_as_its_formula():
@@ -373,11 +436,50 @@ def test_the_place_of_an_extreme_is_read_from_integers(op, runtime):
     assert codes == ["CONV_2D", "ARG_MAX" if op == "ArgMax" else "ARG_MIN", "CAST"]
 
 
+def places(net, x):
+    """Integers, [1, 1, 9, 11]."""
+    return net("ArgMax", x, axis=1)
+
+
+@pytest.mark.parametrize("op", ["ReduceL1", "ReduceL2", "ReduceSumSquare"])
+def test_a_reduction_that_names_no_axes(op):
+    assert_agrees(built(lambda n, x: n(op, x, numbers()), opset=18), transposes=None)
+    with pytest.raises(ConversionError, match=f"{op} .*usual range"):
+        convert(built(lambda n, x: n(op, x, numbers(), noop_with_empty_axes=1), opset=18))
+
+
+@pytest.mark.parametrize(("op", "keeps"), [("ReduceSum", 0), ("ReduceSum", 1), ("ReduceMax", 1)])
+def test_a_constant_reduction_that_names_no_axes(op, keeps):
+    def case(n, x):
+        return n("Add", x, n(op, n.weights(4, 1, 1), numbers(), noop_with_empty_axes=keeps))
+
+    assert_agrees(built(case, opset=18))
+
+
+@pytest.mark.parametrize(
+    ("opset", "case"),
+    [
+        (17, lambda n, x: n("Pow", places(n, x), numbers(2)[0])),
+        (17, lambda n, x: n("Pow", places(n, x), numbers(3)[0])),
+        (18, lambda n, x: n("ReduceL1", n("Cast", places(n, x), to=6), numbers(2))),
+        (18, lambda n, x: n("ReduceSumSquare", n("Cast", places(n, x), to=6), numbers(2))),
+    ],
+    ids=["square", "cube", "reduce_l1", "reduce_sum_square"],
+)
+def test_what_is_spelled_out_of_integers_stays_integer(opset, case):
+    assert_agrees(built(lambda n, x: n("Cast", case(n, x), to=1), opset=opset), transposes=None)
+
+
 def test_refusals_say_why():
     for case, why in (
         (lambda n, x: n("Resize", x, "", numbers(1, 1, 2, 2, dtype=np.float32), mode="cubic"), "mode cubic"),
         (lambda n, x: n("ArgMax", x, axis=1, select_last_index=1), "the first of equal values"),
         (lambda n, x: n("Gather", x, numbers(0, 1, 2, 3).reshape(2, 2), axis=1), "a row of them"),
+        (lambda n, x: n("Tile", x, numbers(1, 0, 1, 1)), "nothing would be left"),
+        (lambda n, x: n("Celu", x, alpha=-0.5), "parameters that are constant and in their usual range"),
+        (lambda n, x: n("ReduceSum", x, noop_with_empty_axes=1), "a reduction over no axes"),
+        (lambda n, x: n("Cast", n("Sign", places(n, x)), to=1), "only of float32"),
+        (lambda n, x: n("Cast", n("Pow", places(n, x), HALF), to=1), "two types, int64 and float32"),
         (
             lambda n, x: n(
                 "InstanceNormalization", x, n("ReduceMean", x, axes=[0, 2, 3], keepdims=0), n.weights(4)

@@ -7,10 +7,10 @@ from functools import cache
 import numpy as np
 import onnx
 import pytest
+from agreement.zoo import ZOO, export, folded
 from export.tflite.agreement import assert_agrees, compare
 from export.tflite.nets import qdq
 from export.tflite.running import operators
-from export.tflite.zoo import ZOO, export, folded
 
 from edgecnn.export.tflite import convert
 

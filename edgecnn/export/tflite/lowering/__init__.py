@@ -125,7 +125,10 @@ def lower(
             elif node.op in FOLDERS:
                 raise Unsupported("it is converted only where its inputs are constant")
             elif node.op in KNOWN_OPERATORS or node.op in DECOMPOSITIONS:
-                raise Unsupported("it is converted only with one output, and parameters that are constant")
+                raise Unsupported(
+                    "it is converted only of float32, with one output, and with parameters that are constant "
+                    "and in their usual range"
+                )
         except Unsupported as reason:
             problems.append(f"{node.op} {node.name}: {reason}")
         for value in node.outputs:  # After a failure, the nodes behind it are still looked at.

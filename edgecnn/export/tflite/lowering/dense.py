@@ -52,10 +52,13 @@ def matmul(lower: Lowering, node: Node) -> None:
 
 def _matrix(lower: Lowering, value: Value, rank: int) -> Tensor:
     """A matrix, or a batch of them, in ONNX's order, with that many axes."""
-    if value.data is not None:
-        shape = (1,) * (rank - len(value.shape)) + value.shape
-        return lower.constant(value.data.reshape(shape), value.dtype, value.quantization)
-    return operand(lower, value, natural(rank))
+    if value.data is None:
+        return operand(lower, value, natural(rank))
+    shape = (1,) * (rank - len(value.shape)) + value.shape
+    if lower.node.output.quantization is None:
+        # Beside float32, a constant of integers would make kernels quantize the other operand, too.
+        return lower.constant(value.numbers().reshape(shape))
+    return lower.constant(value.data.reshape(shape), value.dtype, value.quantization)
 
 
 def _transposed(weights: Value) -> Value:
@@ -83,4 +86,7 @@ def _reordered(weights: Value, columns: np.ndarray | None) -> Value:
     if columns is None:
         return weights
     assert weights.data is not None
-    return Value(weights.name, weights.shape, weights.dtype, weights.data[:, columns], weights.quantization)
+    quantization = weights.quantization
+    if quantization is not None and quantization.axis == 1:  # of a layer that runs in float32
+        quantization = quantization.chosen(columns)
+    return Value(weights.name, weights.shape, weights.dtype, weights.data[:, columns], quantization)

@@ -21,6 +21,8 @@ def binary(code: str, *, same_scale: bool = False, fuses: bool = True) -> Callab
             raise Unsupported(f"{len(node.inputs)} operands are not converted, only 2")
         permutation = common_layout(lower, node)
         operands = [operand(lower, node.data_input(i), permutation) for i in (0, 1)]
+        if operands[0].dtype != operands[1].dtype:
+            raise Unsupported(f"its operands have two types, {operands[0].dtype} and {operands[1].dtype}")
         if same_scale and operands[0].quantization is not None:
             why = "its inputs and output have different scales"
             operands = [lower.requantize(tensor, node.output.quantization, why) for tensor in operands]

@@ -127,6 +127,8 @@ def tile(lower: Lowering, node: Node) -> None:
     repeats = node.constant(1)
     if repeats is None:
         raise Unsupported("its repeats are computed, not constant")
+    if np.any(repeats < 1):
+        raise Unsupported("it repeats an axis no times: nothing would be left")
     source = _source(lower, node)
     for memory_axis, axis in enumerate(source.permutation):
         n = int(repeats.reshape(-1)[axis])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edgecnn.export.tflite.folding import axes_of
+from edgecnn.export.tflite.folding import reduced_axes
 from edgecnn.export.tflite.graph import Node, Value
 from edgecnn.export.tflite.lowering.activations import emit_then_requantize
 from edgecnn.export.tflite.lowering.context import NHWC, Lowering, natural, without
@@ -197,14 +197,10 @@ def reduction(code: str, *, same_scale: bool = False) -> Callable[[Lowering, Nod
     """The lowering of a reduction over axes. `same_scale`: its integer kernel keeps the scale."""
 
     def lower_reduction(lower: Lowering, node: Node) -> None:
-        rank = len(node.data_input().shape)
-        axes = axes_of(node.attributes, [None, node.constant(1)])
+        axes = reduced_axes(node.attributes, [None, node.constant(1)], len(node.data_input().shape))
         if not axes:
-            if node.attributes.get("noop_with_empty_axes"):
-                raise Unsupported("a reduction over no axes is not converted")
-            axes = list(range(rank))
-        keep = bool(node.attributes.get("keepdims", 1))
-        _reduce(lower, node, code, tuple(axis % rank for axis in axes), keep=keep, same_scale=same_scale)
+            raise Unsupported("a reduction over no axes is not converted")
+        _reduce(lower, node, code, axes, keep=bool(node.attributes.get("keepdims", 1)), same_scale=same_scale)
 
     return lower_reduction
 
