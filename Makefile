@@ -12,11 +12,15 @@ demo: $(INSTALLED)  ## train, compress, export and measure LeNet-5 on MNIST
 test: $(INSTALLED)  ## all the tests
 	$(BIN)/python -m pytest
 
-check: $(INSTALLED)  ## lint, format, types, import contracts
+check: $(INSTALLED)  ## lint, format, types, import contracts, the files for CI
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-actions action.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows docs/ci/github.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.gitlab-ci docs/ci/gitlab.yml
+	$(BIN)/shellcheck --severity=warning .ci/run .ci/emulated-pi edgecnn/counting/*.sh tests/emulated_pi/*.sh
 
 format: $(INSTALLED)  ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix .

@@ -193,6 +193,21 @@ class Report(Record):
     notes: tuple[str, ...] = ()
 
     @property
+    def dense(self) -> Artifact | None:
+        """The file of the dense network, which the others are compared with."""
+        return next((artifact for artifact in self.artifacts if artifact.variant == "dense"), None)
+
+    @property
+    def smallest(self) -> Artifact | None:
+        """The file that a build is for."""
+        return min(self.artifacts, key=lambda artifact: artifact.size_bytes, default=None)
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether the pictures have labels. Where not, the dense network's answers stand for them."""
+        return all(stage.validation_accuracy is not None for stage in self.stages)
+
+    @property
     def passed(self) -> bool:
         """Whether every limit of the budget holds."""
         return all(verdict.status == "pass" for verdict in self.verdicts)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,8 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+import yaml
+from check.builds import build
 from PIL import Image
 from recipes_for_tests import ROOT
 
@@ -53,6 +57,58 @@ def test_every_command_is_listed_and_every_listed_command_exists() -> None:
 def test_the_files_that_it_links_to_exist() -> None:
     for target in re.findall(r"\]\(([^)h][^)]*)\)", README):
         assert (ROOT / target).exists(), target
+
+
+GATED = "artifacts/mnist_lenet5_int8"
+
+
+def commands_of_the_gate() -> tuple[list[str], str]:
+    """What the README has typed once, and what it has the CI run."""
+    chapter = README.split("## Gate your CI in five lines")[1].split("\n## ")[0]
+    typed = [line.strip() for line in chapter.splitlines() if re.match(r"    (edgecnn|git) ", line)]
+    (step,) = (
+        one["run"] for one in yaml.safe_load(block("yaml", "edgecnn check")) if "edgecnn check" in str(one)
+    )
+    return typed, step
+
+
+def shell(folder: Path, *commands: str, code: int = 0) -> str:
+    """Runs each of `commands` in bash as a user does, with the edgecnn under test on the PATH."""
+    binaries = folder.parent / "bin"
+    binaries.mkdir(exist_ok=True)
+    (binaries / "edgecnn").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m edgecnn "$@"\n')
+    (binaries / "edgecnn").chmod(0o755)
+    env = {"PATH": f"{binaries}:{os.environ['PATH']}", "HOME": str(folder.parent), "PYTHONPATH": str(ROOT)}
+    said = ""
+    for command in commands:
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=folder, env=env, capture_output=True, text=True, check=False
+        )
+        said = done.stdout + done.stderr
+        assert done.returncode == code, f"{command}: {said}"
+    return said
+
+
+def test_the_gate_works_from_zero_with_the_lines_shown(tmp_path: Path) -> None:
+    """A new repository, the README's commands, and what a CI's checkout of it says; then a fattened model."""
+    typed, step = commands_of_the_gate()
+    assert len(typed) == 2
+    repository, checkout = tmp_path / "repository", tmp_path / "checkout"
+    repository.mkdir()
+    commit = "git -c user.name=a -c user.email=a@b commit -qm x"
+    shell(repository, "git init -q")
+    build(repository / GATED)
+    (repository / GATED / ".stages").mkdir()
+    (repository / GATED / ".stages" / "weights").write_bytes(b"w" * 1000)
+    shell(repository, *typed, commit, f"git clone -q . {checkout}")
+    assert not (checkout / GATED / ".stages").exists()
+    assert "::notice title=edgecnn check::pass" in shell(checkout, step)
+
+    build(repository / GATED, size_bytes=12_000)
+    shell(repository, f"git add {GATED}/*", commit)
+    shell(checkout, "git pull -q")
+    said = shell(checkout, step, code=1)
+    assert "tiny.int8.tflite: size fail: 10.0 kB -> 12.0 kB" in said
 
 
 @pytest.mark.parametrize("digit", range(3))

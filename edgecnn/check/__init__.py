@@ -8,11 +8,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgecnn.check import allowances, baseline, budget_file, figures, judge, models, why
+from edgecnn import files
+from edgecnn.check import allowances, baseline, budget_file, counts, figures, judge, models, why
 from edgecnn.check.baseline import DEFAULT_PATH, Baseline
+from edgecnn.check.figures import Figures
 from edgecnn.check.judge import Finding
 from edgecnn.check.models import Model
 from edgecnn.errors import UsageError
+from edgecnn.inspection import difference_tables
+from edgecnn.report.letters import printable
+from edgecnn.report.tables import Table
 
 __all__ = ["Check", "Finding", "Update", "check", "update"]
 
@@ -23,7 +28,8 @@ SCHEMA_VERSION = 1
 class Check:
     """What a check found. `commands` do it again, and accept it; `baseline` is None where there was none.
 
-    `why` is a sentence for each model whose size changed, by name, where the baseline tells what was in it.
+    `why` is a sentence for each model whose size changed, by name, where the baseline tells what was in it, and
+    `layers` the table of its layers that differ, where any do.
     """
 
     findings: tuple[Finding, ...]
@@ -33,6 +39,7 @@ class Check:
     commands: tuple[str, ...] = ()
     allow_missing: bool = False
     why: Mapping[str, str] = field(default_factory=dict)
+    layers: Mapping[str, Table] = field(default_factory=dict)
 
     @property
     def failures(self) -> tuple[Finding, ...]:
@@ -73,20 +80,22 @@ def check(
     *,
     baseline_path: Path | None = None,
     budget_path: Path | None = None,
+    counts_path: Path | None = None,
     allow: Sequence[str] = (),
     allow_missing: bool = False,
 ) -> Check:
     """Holds the models that `paths` name against the baseline and against their budgets. Nothing is written.
 
     Without `baseline_path` the file at the default place is taken, and where there is none, budgets alone are
-    judged. Raises UsageError or RecipeError for what cannot be read, and where there is nothing to judge by.
+    judged. `counts_path` is a file that `edgecnn count --json` printed. Raises UsageError or RecipeError for
+    what cannot be read, and where there is nothing to judge by.
     """
     path = baseline_path or DEFAULT_PATH
     options = allowances.parse_options(allow)
     limits = budget_file.read(budget_path) if budget_path else {}
     accepted = baseline.read(path) if baseline_path or path.exists() else None
     found = models.find(paths, path.parent)
-    now = {model.name: figures.of_model(model) for model in found}
+    now, uncounted = _figures_of(found, path.parent, counts_path)
     findings = judge.against_budgets(found, limits)
     told, unread = why.explain(now, accepted.models if accepted else {}, path.parent)
     if accepted:
@@ -98,23 +107,26 @@ def check(
         raise UsageError(
             "there is nothing to check against: no baseline, and no budget",
             where=str(path),
-            fix=f"accept the models as they are: {_update_command(paths, path)}",
+            fix=f"accept the models as they are: {_update_command(paths, path, counts_path)}",
         )
     return Check(
         findings=tuple(sorted(findings, key=lambda one: one.model)),
         n_models=len(found),
         baseline=str(path) if accepted else None,
-        notes=(*_notes(found, path if accepted is None else None), *unread),
+        notes=(*_notes(found, path if accepted is None else None), *unread, *uncounted),
         commands=(
-            _check_command(paths, baseline_path, budget_path, allow, allow_missing),
-            _update_command(paths, path),
+            _check_command(paths, baseline_path, budget_path, counts_path, allow, allow_missing),
+            _update_command(paths, path, counts_path),
         ),
         allow_missing=allow_missing,
-        why=told,
+        why={name: one.reason for name, one in told.items()},
+        layers={name: table for name, one in told.items() for table in difference_tables.layers(one)},
     )
 
 
-def update(paths: Sequence[Path], *, baseline_path: Path | None = None) -> Update:
+def update(
+    paths: Sequence[Path], *, baseline_path: Path | None = None, counts_path: Path | None = None
+) -> Update:
     """Writes the figures of the models that `paths` name to the baseline, whole or not at all.
 
     What was allowed there stays; so do other models whose file is still there. Raises UsageError for what
@@ -124,7 +136,7 @@ def update(paths: Sequence[Path], *, baseline_path: Path | None = None) -> Updat
     if not path.parent.is_dir():
         raise UsageError("there is no such folder", where=str(path.parent), fix="make it, or name another")
     before = baseline.read(path) if path.exists() else Baseline()
-    known = {model.name: figures.of_model(model) for model in models.find(paths, path.parent)}
+    known, _ = _figures_of(models.find(paths, path.parent), path.parent, counts_path)
     written = {
         name: one.model_copy(update={"ledger": why.ledger_of(path.parent / name)})
         for name, one in known.items()
@@ -134,6 +146,22 @@ def update(paths: Sequence[Path], *, baseline_path: Path | None = None) -> Updat
     kept = {name: one for name, one in others.items() if (path.parent / name).is_file()}
     baseline.write(path, before.model_copy(update={"models": {**kept, **written}}))
     return Update(str(path), tuple(written), tuple(kept), tuple(sorted(set(others) - set(kept))))
+
+
+def _figures_of(
+    found: Sequence[Model], root: Path, counts_path: Path | None
+) -> tuple[dict[str, Figures | None], tuple[str, ...]]:
+    """The figures by model, and a note on counts of other files; a file is known by its hash."""
+    if counts_path is None:
+        return {model.name: figures.of_model(model) for model in found}, ()
+    counted = counts.read(counts_path)
+    hashes = {one.name: files.sha256_of(root / one.name) for one in found if one.artifact is not None}
+    others = [records[0].file for sha256, records in counted.items() if sha256 not in hashes.values()]
+    notes = [f"{counts_path} counts another file than those checked: {printable(file)}" for file in others]
+    known = {
+        model.name: figures.of_model(model, counted.get(hashes.get(model.name, ""), ())) for model in found
+    }
+    return known, tuple(notes)
 
 
 def _notes(found: Sequence[Model], missing_baseline: Path | None) -> tuple[str, ...]:
@@ -151,18 +179,21 @@ def _check_command(
     paths: Sequence[Path],
     baseline_path: Path | None,
     budget_path: Path | None,
+    counts_path: Path | None,
     allow: Sequence[str],
     allow_missing: bool,
 ) -> str:
     options = [
         *(["--baseline", str(baseline_path)] if baseline_path else []),
         *(["--budget", str(budget_path)] if budget_path else []),
+        *(["--counts", str(counts_path)] if counts_path else []),
         *(word for amount in allow for word in ("--allow", amount)),
         *(["--allow-missing"] if allow_missing else []),
     ]
     return shlex.join(["edgecnn", "check", *map(str, paths), *options])
 
 
-def _update_command(paths: Sequence[Path], path: Path) -> str:
+def _update_command(paths: Sequence[Path], path: Path, counts_path: Path | None) -> str:
     options = [] if path == DEFAULT_PATH else ["--baseline", str(path)]
+    options += ["--counts", str(counts_path)] if counts_path else []
     return shlex.join(["edgecnn", "baseline", "update", *map(str, paths), *options])

@@ -13,6 +13,7 @@ from edgecnn import units
 from edgecnn.errors import UsageError
 
 _SHARE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
+_WHOLE = re.compile(r"\s*(\d{1,20})\s*")
 _LSB = re.compile(r"\s*(\d+)\s*LSB\s*")
 
 
@@ -20,6 +21,13 @@ def _parse_lsb(text: object) -> float:
     match = _LSB.fullmatch(text) if isinstance(text, str) else None
     if not match:
         raise ValueError("expected a whole number of LSB")
+    return float(match[1])
+
+
+def _parse_instructions(text: object) -> float:
+    match = _WHOLE.fullmatch(text) if isinstance(text, str) else None
+    if not match:
+        raise ValueError("expected a whole number of instructions")
     return float(match[1])
 
 
@@ -43,6 +51,7 @@ METRICS: dict[str, Metric] = {
     "accuracy_drop": Metric("+", "+0.1 pt", units.parse_points, False, "+0.1 pt"),
     "top1_equal": Metric("-", "-0.1 pt", units.parse_points, False, "-0.1 pt"),
     "max_lsb": Metric("+", "+0 LSB", _parse_lsb, False, "+1 LSB"),
+    "instructions": Metric("+", "+0.5 %", _parse_instructions, True, "+0.5 % or +1000"),
     "latency": Metric("+", "+10 %", units.parse_ms, True, "+10 % or +0.2 ms"),
 }
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from edgecnn import files
 from edgecnn.check import allowances
 from edgecnn.check.allowances import Allowance, Allowances
-from edgecnn.check.figures import Figures, LatencyFigure, Stored
+from edgecnn.check.figures import Figures, InstructionFigure, LatencyFigure, Stored
 from edgecnn.errors import UsageError
 
 DEFAULT_PATH = Path("edgecnn-baseline.json")
@@ -107,7 +107,8 @@ def _json(value: Any) -> str:
 def _known(baseline: Baseline) -> dict[str, Any]:
     models = {
         name: {
-            **figures.model_dump(exclude_none=True, exclude={"latency", "ledger"}),
+            **figures.model_dump(exclude_none=True, exclude={"instructions", "latency", "ledger"}),
+            **({"instructions": _counts(figures.instructions)} if figures.instructions else {}),
             **({"latency": _times(figures.latency)} if _times(figures.latency) else {}),
             **({"ledger": figures.ledger.model_dump(exclude_defaults=True)} if figures.ledger else {}),
         }
@@ -119,6 +120,10 @@ def _known(baseline: Baseline) -> dict[str, Any]:
         "models": models,
         **({"allow": allow} if allow else {}),
     }
+
+
+def _counts(instructions: dict[str, InstructionFigure]) -> dict[str, Any]:
+    return {run: one.model_dump() for run, one in instructions.items()}
 
 
 def _times(latency: dict[str, LatencyFigure]) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import ConfigDict, Field
 
+from edgecnn.check.counts import CountRecord
 from edgecnn.check.models import Model
 from edgecnn.records import Measurement, ParityRecord, Record
 
@@ -23,6 +24,13 @@ class LatencyFigure(Stored):
     median_ms: float = Field(ge=0)
     machine: str | None = None
     emulated: bool = False
+
+
+class InstructionFigure(Stored):
+    """The Arm instructions of one inference, and the version of the runtime that they were counted with."""
+
+    instructions: int = Field(ge=0)
+    runtime_version: str
 
 
 class LedgerLayer(Stored):
@@ -51,7 +59,8 @@ class Ledger(Stored):
 class Figures(Stored):
     """Of one model: the worst record of each kind, as the file must hold on every runtime.
 
-    `accuracy_drop_half_width` is half of the report's 95 % interval of the drop, `latency` is by runtime.
+    `accuracy_drop_half_width` is half of the report's 95 % interval of the drop, `latency` is by target and
+    runtime, `instructions` by core and runtime.
     `ledger` is not compared: it tells why the size changed, where the baseline has one.
     """
 
@@ -63,12 +72,13 @@ class Figures(Stored):
     reference_sha256: str | None = None
     top1_equal: float | None = Field(None, ge=0, le=1)
     max_lsb: int | None = Field(None, ge=0)
+    instructions: dict[str, InstructionFigure] = Field(default_factory=dict)
     latency: dict[str, LatencyFigure] = Field(default_factory=dict)
     ledger: Ledger | None = None
 
 
-def of_model(model: Model) -> Figures | None:
-    """What is known of `model`; None where its file is gone."""
+def of_model(model: Model, counts: Iterable[CountRecord] = ()) -> Figures | None:
+    """What is known of `model`, whose file the `counts` are of; None where that is gone."""
     if model.artifact is None:
         return None
     measurements = model.artifact.measurements
@@ -76,6 +86,12 @@ def of_model(model: Model) -> Figures | None:
         size_bytes=model.artifact.size_bytes,
         **_of_accuracy(measurements, model.reference_sha256),
         **_of_parity(model.parity),
+        instructions={
+            f"{one.cpu} {one.runtime}": InstructionFigure(
+                instructions=one.instructions, runtime_version=one.runtime_version
+            )
+            for one in counts
+        },
         latency=_latency(measurements, model.environment),
     )
 

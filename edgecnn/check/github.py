@@ -1,4 +1,7 @@
-"""A check as workflow commands of GitHub Actions: what fails is an error, the rest a warning."""
+"""A check as workflow commands of GitHub Actions: what fails is an error, the rest a warning.
+
+GitHub shows ten errors and ten warnings of a step: the verdict comes first, then what fails.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,19 @@ _PROPERTY = {**_DATA, ":": "%3A", ",": "%2C"}
 
 
 def render(check: Check) -> str:
-    lines = []
-    for finding in check.findings:
-        if finding.status == "pass":
-            continue
-        level = "error" if check.fails(finding) else "warning"
-        title = _escaped(f"edgecnn: {finding.metric} {finding.status}", _PROPERTY)
-        file = _escaped(_file(check, finding), _PROPERTY)
-        lines.append(f"::{level} file={file},title={title}::{_escaped(texts.message(check, finding), _DATA)}")
-    lines += [f"::warning title=edgecnn::{_escaped(note, _DATA)}" for note in check.notes]
     level = "notice" if check.passed else "error"
-    lines.append(f"::{level} title=edgecnn check::{_escaped(texts.verdict(check), _DATA)}")
+    lines = [f"::{level} title=edgecnn check::{_escaped(texts.verdict(check), _DATA)}"]
+    told = [one for one in check.findings if one.status != "pass" and not check.fails(one)]
+    lines += [_annotation("error", check, one) for one in check.failures]
+    lines += [_annotation("warning", check, one) for one in told]
+    lines += [f"::warning title=edgecnn::{_escaped(note, _DATA)}" for note in check.notes]
     return "\n".join(lines) + "\n"
+
+
+def _annotation(level: str, check: Check, finding: Finding) -> str:
+    title = _escaped(f"edgecnn: {finding.metric} {finding.status}", _PROPERTY)
+    file = _escaped(_file(check, finding), _PROPERTY)
+    return f"::{level} file={file},title={title}::{_escaped(texts.message(check, finding), _DATA)}"
 
 
 def _file(check: Check, finding: Finding) -> str:

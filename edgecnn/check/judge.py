@@ -10,7 +10,7 @@ from typing import Literal
 
 from edgecnn import gate
 from edgecnn.check.allowances import METRICS, Allowances
-from edgecnn.check.figures import Figures, LatencyFigure
+from edgecnn.check.figures import Figures, InstructionFigure, LatencyFigure
 from edgecnn.check.models import Model
 from edgecnn.recipe import Budget
 from edgecnn.records import Verdict
@@ -79,6 +79,9 @@ def _of_model(name: str, now: Figures, was: Figures, allowances: Allowances) -> 
     for metric in METRICS:
         if metric == "latency":
             yield from _latency(name, now.latency, was.latency, allowances)
+            continue
+        if metric == "instructions":
+            yield from _instructions(name, now.instructions, was.instructions, allowances)
             continue
         field = "size_bytes" if metric == "size" else metric
         noise = _noise(metric, now, was)
@@ -161,6 +164,24 @@ def _unpaired(now: Figures, was: Figures) -> float | None:
     of_now = now.accuracy * (1 - now.accuracy) / now.n_images
     of_then = was.accuracy * (1 - was.accuracy) / was.n_images
     return Z_95 * math.sqrt(of_now + of_then)
+
+
+def _instructions(
+    name: str,
+    now: Mapping[str, InstructionFigure],
+    was: Mapping[str, InstructionFigure],
+    allowances: Allowances,
+) -> Iterable[Finding]:
+    """Counts have no noise; those of another version of the runtime tell of the runtime, not of the file."""
+    for run in sorted({*now, *was}):
+        is_now, before = now.get(run), was.get(run)
+        n_now = is_now.instructions if is_now else None
+        n_before = before.instructions if before else None
+        if is_now and before and is_now.runtime_version != before.runtime_version:
+            said = f"counted with version {is_now.runtime_version}; the baseline with {before.runtime_version}"
+            yield Finding(name, f"instructions {run}", "baseline", "not compared", n_before, n_now, said=said)
+        elif found := _compared(name, f"instructions {run}", n_now, n_before, allowances):
+            yield found
 
 
 def _latency(

@@ -9,8 +9,11 @@ from pathlib import Path
 
 from edgecnn.check import Check, Finding, texts
 from edgecnn.report.markdown import escaped, table_rows
+from edgecnn.report.tables import Table
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
+# A comment holds 65,536 letters; of more rows `edgecnn diff` tells.
+MOST_ROWS = 40
 
 
 def render(check: Check) -> str:
@@ -29,6 +32,8 @@ def render(check: Check) -> str:
     if quiet:
         count = f"{len(quiet):,} {'figure' if len(quiet) == 1 else 'figures'} unchanged and within limits"
         parts += _folded(count, _rows(check, quiet))
+    for name, table in check.layers.items():
+        parts += _folded(f"{escaped(name)}: {table.title}", _layers(table))
     parts += _folded("Do it again, or accept it", _code(check.commands))
     return "\n".join(parts).rstrip() + "\n"
 
@@ -47,6 +52,12 @@ def _rows(check: Check, findings: tuple[Finding, ...]) -> list[str]:
         (*row[:-1], f"{_mark(check, one)} {row[-1]}") for row, one in zip(table.rows, findings, strict=True)
     )
     return table_rows(replace(table, rows=marked))
+
+
+def _layers(table: Table) -> list[str]:
+    lines = table_rows(replace(table, rows=table.rows[:MOST_ROWS]))
+    n_left = len(table.rows) - MOST_ROWS
+    return [*lines, "", f"{n_left:,} further rows: `edgecnn diff OLD NEW` shows them."] if n_left > 0 else lines
 
 
 def _mark(check: Check, finding: Finding) -> str:

@@ -63,7 +63,7 @@ def _of_build(folder: Path, root: Path) -> list[Model]:
     recipe = build_folder.read_recipe(folder, report)
     now = {one.key: _as_it_is(folder, one) for one in report.artifacts}
     same = {one.key for one in report.artifacts if (is_now := now[one.key]) and is_now.sha256 == one.sha256}
-    reference = next((one.sha256 for one in report.artifacts if one.variant == "dense"), None)
+    reference = report.dense.sha256 if report.dense else None
     built = [
         Model(
             name=name_of(folder / one.file, root),

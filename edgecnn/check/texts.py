@@ -15,6 +15,7 @@ _FORMATS: dict[str, Callable[[float], str]] = {
     "accuracy_drop": lambda drop: f"{format_points(drop)} pt",
     "top1_equal": format_share,
     "max_lsb": lambda lsb: f"{lsb:.0f} LSB",
+    "instructions": lambda n: f"{n:,.0f}",
     "latency": format_ms,
 }
 _IN_POINTS = ("accuracy", "accuracy_drop", "top1_equal")

@@ -9,9 +9,10 @@ from pathlib import Path
 from edgecnn.check.figures import Figures, Ledger, LedgerLayer
 from edgecnn.errors import UsageError
 from edgecnn.inspection import Inspection, Layer, Totals, Weights, inspect
-from edgecnn.inspection.difference import difference
+from edgecnn.inspection.difference import Difference, difference
 from edgecnn.inspection.ledger import BIASES, WEIGHTS
-from edgecnn.inspection.words import printable, shape_text
+from edgecnn.inspection.words import shape_text
+from edgecnn.report.letters import printable
 
 
 def ledger_of(path: Path) -> Ledger | None:
@@ -24,8 +25,8 @@ def ledger_of(path: Path) -> Ledger | None:
 
 def explain(
     now: Mapping[str, Figures | None], before: Mapping[str, Figures], root: Path
-) -> tuple[dict[str, str], tuple[str, ...]]:
-    """A sentence for each model whose size changed, by name, and a note for each that cannot be read.
+) -> tuple[dict[str, Difference], tuple[str, ...]]:
+    """What differs in each model whose size changed, by name, and a note for each that cannot be read.
 
     Only such files are read, and only where the baseline has a ledger to hold them against.
     """
@@ -38,18 +39,18 @@ def explain(
         if figures.size_bytes == was.size_bytes or not was.size_bytes:
             continue
         try:
-            told[name] = _sentence(name, was.ledger, was.size_bytes, inspect(root / name))
+            told[name] = _difference(name, was.ledger, was.size_bytes, inspect(root / name))
         except UsageError as fault:
             notes.append(f"{name}: why its size changed cannot be told: {printable(fault.what)}")
     return told, tuple(notes)
 
 
-def _sentence(name: str, ledger: Ledger, size_bytes: int, found: Inspection) -> str:
+def _difference(name: str, ledger: Ledger, size_bytes: int, found: Inspection) -> Difference:
     now = _as_inspection(_ledger(found), found.size_bytes, "now")
     # The places of the file itself: `edgecnn inspect` numbers its layers so.
     layers = tuple(replace(one, index=real.index) for one, real in zip(now.layers, found.layers, strict=True))
     before = _as_inspection(ledger, size_bytes, "before")
-    return difference(before, replace(now, layers=layers), name=name).reason
+    return difference(before, replace(now, layers=layers), name=name)
 
 
 def _ledger(found: Inspection) -> Ledger:

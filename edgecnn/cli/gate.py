@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 BASELINE = click.option(
     "--baseline", "baseline_path", type=PATH, help="The baseline.  [default: edgecnn-baseline.json]"
 )
+COUNTS = click.option(
+    "--counts",
+    "counts_path",
+    type=PATH,
+    metavar="FILE",
+    help="Instructions: what `edgecnn count --json` printed.",
+)
 CHECKED = click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=PATH)
 
 
@@ -25,6 +32,7 @@ CHECKED = click.argument("paths", nargs=-1, required=True, metavar="PATH...", ty
 @CHECKED
 @BASELINE
 @click.option("--budget", "budget_path", type=PATH, metavar="FILE", help="A YAML file of limits by model.")
+@COUNTS
 @click.option(
     "--allow", multiple=True, metavar="METRIC=AMOUNT", help="What may be lost: 'size=+2 %' (may be repeated)."
 )
@@ -43,15 +51,16 @@ def check(paths: tuple[Path, ...], form: str, as_json: bool, **options: Any) -> 
 
     PATH is a build folder, an .onnx or .tflite file, a folder that is searched for them, or a glob in
     quotes. Sizes are always judged; accuracy, parity and latency where the build measured this very
-    file. Metrics: size, accuracy, accuracy_drop, top1_equal, max_lsb, latency. Exit code 1 when
-    something got worse than it may, is missing, or is new. In GitHub Actions the Markdown goes into
-    the job's summary as well.
+    file; instructions with --counts. Metrics: size, accuracy, accuracy_drop, top1_equal, max_lsb,
+    instructions, latency. Exit code 1 when something got worse than it may, is missing, or is new. In
+    GitHub Actions the Markdown goes into the job's summary as well.
 
     \b
     Examples:
       edgecnn check artifacts/mnist_lenet5_int8
       edgecnn check 'models/**/*.tflite' --allow 'size=+2 %' --format github
       edgecnn check models --budget budget.yaml --format junit > check.xml
+      edgecnn check models --counts counts.json --allow 'instructions=+0.1 %'
     """
     from edgecnn import check as gate
 
@@ -87,9 +96,12 @@ def baseline() -> None:
 @baseline.command("update")
 @CHECKED
 @BASELINE
+@COUNTS
 @json_option
 @common
-def baseline_update(paths: tuple[Path, ...], baseline_path: Path | None, as_json: bool) -> None:
+def baseline_update(
+    paths: tuple[Path, ...], baseline_path: Path | None, counts_path: Path | None, as_json: bool
+) -> None:
     """Write the figures of PATH... to the baseline.
 
     PATH is as in `edgecnn check`. What the file allows to be lost stays, and so do other models whose
@@ -103,5 +115,5 @@ def baseline_update(paths: tuple[Path, ...], baseline_path: Path | None, as_json
     from edgecnn import check as gate
     from edgecnn.check import texts
 
-    updated = gate.update(paths, baseline_path=baseline_path)
+    updated = gate.update(paths, baseline_path=baseline_path, counts_path=counts_path)
     print_json(asdict(updated)) if as_json else click.echo(texts.updated(updated))

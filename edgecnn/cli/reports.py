@@ -11,15 +11,13 @@ from edgecnn.cli.options import PATH, common
 
 @click.command()
 @click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=PATH)
-@click.option(
-    "--format", "form", type=click.Choice(["table", "markdown", "json"]), default="table", show_default=True
-)
+@click.option("--format", "form", type=click.Choice(["table", "markdown", "json"]), help="[default: table]")
 @click.option("--html", is_flag=True, help="Write a page with plots: one file, which needs no network.")
 @click.option(
     "-o", "--output", type=PATH, metavar="FILE", help="Where the page goes.  [default: DIR/report.html]"
 )
 @common
-def report(folders: tuple[Path, ...], form: str, html: bool, output: Path | None) -> None:
+def report(folders: tuple[Path, ...], form: str | None, html: bool, output: Path | None) -> None:
     """Show what a build found out.
 
     With --html it is a page: the verdict, accuracy against size, every latency sample, bytes and
@@ -33,12 +31,14 @@ def report(folders: tuple[Path, ...], form: str, html: bool, output: Path | None
       edgecnn report artifacts/mnist_lenet5_int8 --html
       edgecnn report artifacts/a artifacts/b --html -o comparison.html
     """
+    if html and form:
+        raise click.UsageError("--html writes a page: it does not go with --format")
     if html:
         _write_page(folders, output)
         return
     if output is not None or len(folders) > 1:
         raise click.UsageError("several folders and -o go with --html")
-    _print_report(folders[0], form)
+    _print_report(folders[0], form or "table")
 
 
 def _write_page(folders: tuple[Path, ...], output: Path | None) -> None:

@@ -1,4 +1,8 @@
-"""Data sets as uint8 NHWC arrays with their splits; MNIST ships inside the package."""
+"""Data sets as uint8 NHWC arrays with their splits; MNIST ships inside the package.
+
+Recipes need the names and sizes of data sets, and commands that only check or compare files need recipes:
+numpy, which takes a good part of their time to start, is loaded where there are pictures.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,14 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
-
-import numpy as np
+from typing import TYPE_CHECKING, cast
 
 from edgecnn.data import places
 from edgecnn.ondevice.manifest import Preprocessing
-from edgecnn.ondevice.preprocess import fit_images
 from edgecnn.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # Of the pictures that most published weights were trained on (ImageNet), in the 0..1 scale.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -36,11 +40,11 @@ class Dataset:
 
     @property
     def is_labelled(self) -> bool:
-        return not np.any(self.labels < 0)
+        return not (self.labels < 0).any()
 
     def labelled_by(self, classes: np.ndarray) -> Dataset:
         """These pictures, with `classes` for labels where they have none."""
-        return self if self.is_labelled else replace(self, labels=classes.astype(np.int64))
+        return self if self.is_labelled else replace(self, labels=classes.astype("int64"))
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,7 @@ def read(source: Source, preprocessing: Preprocessing, progress: Progress | None
     To their notes come those on few pictures and uneven classes.
     """
     from edgecnn.data.notes import on_size_and_balance
+    from edgecnn.ondevice.preprocess import fit_images
 
     splits = source.read(preprocessing, progress or Silent())
     if splits.train.is_labelled:
@@ -175,7 +180,7 @@ def split_off_validation(
     at = len(labels) - n_validation
 
     def part(images: np.ndarray, labels: np.ndarray, split: str) -> Dataset:
-        return Dataset(images, labels.astype(np.int64), class_names, split)
+        return Dataset(images, labels.astype("int64"), class_names, split)
 
     return Splits(
         train=part(images[:at], labels[:at], "train"),
@@ -186,6 +191,8 @@ def split_off_validation(
 
 def calibration_images(train: Dataset, n_images: int, seed: int) -> np.ndarray:
     """`n_images` different images of the training part, drawn with `seed`: uint8 [n_images, h, w, c]."""
+    import numpy as np
+
     if train.split != "train":
         raise ValueError(f"calibration images come from the train split, not from {train.split}")
     chosen = np.random.default_rng(seed).choice(len(train), size=min(n_images, len(train)), replace=False)

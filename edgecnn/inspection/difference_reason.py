@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from edgecnn.inspection.words import KIND_LABELS, printable, shape_text
+from edgecnn.inspection.words import KIND_LABELS, shape_text
+from edgecnn.report.letters import printable
 from edgecnn.units import format_size
 
 if TYPE_CHECKING:

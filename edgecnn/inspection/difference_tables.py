@@ -8,8 +8,9 @@ from itertools import zip_longest
 from edgecnn.inspection.difference import CHANGED, SAME, Change, Difference, LayerDelta
 from edgecnn.inspection.difference_reason import label, show
 from edgecnn.inspection.pairs import Alone, Comparison
-from edgecnn.inspection.words import KIND_LABELS, printable
+from edgecnn.inspection.words import KIND_LABELS
 from edgecnn.report import markdown
+from edgecnn.report.letters import printable
 from edgecnn.report.markdown import escaped
 from edgecnn.report.tables import NONE, Table
 from edgecnn.units import format_size

@@ -7,7 +7,8 @@ from itertools import compress, groupby, zip_longest
 from pathlib import Path
 
 from edgecnn.inspection.ledger import Inspection, Layer, Shape, TensorInfo
-from edgecnn.inspection.words import KIND_LABELS, printable, shape_text
+from edgecnn.inspection.words import KIND_LABELS, shape_text
+from edgecnn.report.letters import printable
 from edgecnn.report.tables import NONE, Table
 from edgecnn.units import format_share, format_size
 

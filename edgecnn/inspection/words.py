@@ -38,8 +38,3 @@ def shape_text(shape: Shape | None) -> str:
     if shape is None:
         return "?"
     return "x".join("?" if size is None else str(size) for size in shape) or "scalar"
-
-
-def printable(text: str) -> str:
-    """Nothing of a file reaches the terminal as a control sequence."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)

@@ -6,6 +6,7 @@ import re
 
 from edgecnn.records import Report
 from edgecnn.report import tables
+from edgecnn.report.letters import printable
 from edgecnn.report.tables import Table
 
 # What may mean something to Markdown, HTML or the forge that shows it: links, mentions, issue numbers. An
@@ -36,5 +37,5 @@ def escaped(text: str) -> str:
 
     Entities, as they hold in tables and in HTML as well.
     """
-    line = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in " ".join(text.split()))
+    line = printable(" ".join(text.split()))
     return _MARKUP.sub(lambda found: "".join(f"&#{ord(c)};" for c in found[0]), line)

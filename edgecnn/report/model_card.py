@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgecnn.ondevice.manifest import Manifest
-from edgecnn.records import Artifact, Report
+from edgecnn.records import Artifact, Measurement, Report
 from edgecnn.report import tables
 from edgecnn.report.markdown import escaped, table_rows
 from edgecnn.report.remarks import shown_measurement
@@ -15,7 +15,7 @@ from edgecnn.units import format_points, format_share, format_size
 MOST_CLASSES = 20
 # What the figures do not say.
 LIMITS = (
-    "The accuracy is of pictures that look like the test images, prepared as above; others were not tried.",
+    "The figures are of pictures that look like the test images, prepared as above; others were not tried.",
     "Every picture is put in one of the classes, whatever it shows: there is no class for anything else.",
     "Times are of the machine named above, and of no other.",
     "Nothing was tested for fairness, safety or attacks.",
@@ -33,7 +33,7 @@ def render(report: Report, manifests: Mapping[str, Manifest]) -> str:
         *_section("How it was tested", _tested(report)),
         *_section("Input and output", _input_and_output(report, manifests)),
         *_section("How it was made", _made(report)),
-        *_section("Each class", table_rows(tables.per_class(report))),
+        *_section("Each class", _classes(report)),
         *_section("Limits", [f"- {limit}" for limit in LIMITS]),
         *_section("Make it again, check it", _commands(report, manifests)),
         *_section("Hashes", table_rows(hashes(report))),
@@ -45,28 +45,34 @@ def _section(title: str, lines: list[str]) -> list[str]:
     return [f"## {title}", "", *lines, ""] if lines else []
 
 
-def smallest(report: Report) -> Artifact | None:
-    """The file that a build is for."""
-    return min(report.artifacts, key=lambda one: one.size_bytes, default=None)
-
-
 def opening(report: Report) -> str:
     """One sentence: the smallest file, what it weighs, and what it is worth."""
-    artifact = smallest(report)
+    artifact, dense = report.smallest, report.dense
     if artifact is None:
         return "The build left no files."
-    dense = next((one for one in report.artifacts if one.variant == "dense"), None)
     said = f"{artifact.file} takes {format_size(artifact.size_bytes)}"
     if dense is not None and dense is not artifact:
         said += f", {dense.size_bytes / artifact.size_bytes:.1f} times less than the dense float32 network"
     shown = shown_measurement(artifact)
     if shown is None:
         return said + "; it was not measured."
+    if not report.is_labelled:
+        return f"{said}; {_answers(artifact, shown)}."
     said += f", and puts {format_share(shown.accuracy)} of {shown.n_images:,} test images in the right class"
     if dense is None or dense is artifact:
         return said + "."
     low, high = (format_points(bound, signed=True) for bound in shown.accuracy_drop_interval)
     return said + f": {_lost(shown.accuracy_drop)} (95 % interval of the loss {low} to {high})."
+
+
+def _answers(artifact: Artifact, shown: Measurement) -> str:
+    """What is known of a file whose pictures have no labels."""
+    if artifact.variant == "dense":
+        return "the test images have no labels, so that its accuracy is not known"
+    return (
+        f"on {format_share(shown.accuracy)} of {shown.n_images:,} test images, which have no labels, it "
+        "answers as the dense float32 network, whose accuracy is not known"
+    )
 
 
 def _lost(drop: float) -> str:
@@ -81,14 +87,29 @@ def _tested(report: Report) -> list[str]:
     machine = ", ".join(str(environment[key]) for key in ("cpu_model", "os") if environment.get(key))
     lines = [
         f"on {machine or 'an unknown machine'}",
-        "accuracy is top-1 of the file itself on its runtime, over test images that serve for nothing else",
+        _what_accuracy_is(report),
         *tables.remarks(report),
     ]
     return [f"- {escaped(line)}" for line in lines]
 
 
+def _what_accuracy_is(report: Report) -> str:
+    if report.is_labelled:
+        return "accuracy is top-1 of the file on its runtime, over test images that serve for nothing else"
+    return (
+        "the test images have no labels: how often a file is right is not known; 'as dense' and the drop tell "
+        "how often it answers as the dense float32 network, top-1, on its own runtime"
+    )
+
+
+def _classes(report: Report) -> list[str]:
+    """The table of the classes, where there are few enough of them to be read."""
+    table = tables.per_class(report)
+    return table_rows(table) if 0 < len(table.rows) <= MOST_CLASSES else []
+
+
 def _input_and_output(report: Report, manifests: Mapping[str, Manifest]) -> list[str]:
-    artifact = smallest(report)
+    artifact = report.smallest
     manifest = manifests.get(artifact.key) if artifact else None
     if artifact is None or manifest is None:
         return []

@@ -20,12 +20,13 @@ def shown_measurement(artifact: Artifact) -> Measurement | None:
 
 
 def on_speed(artifacts: Iterable[Artifact]) -> tuple[str, ...]:
-    """One sentence for each runtime on which an int8 file is slower than its float twin, with the reason."""
-    by_key = {artifact.key: artifact for artifact in artifacts}
+    """One sentence for each runtime on which a quantized file is slower than its float twin, and why."""
+    found = list(artifacts)
+    by_key = {artifact.key: artifact for artifact in found}
     said = []
-    for suffix in ("onnx", "tflite"):
-        slow, fast = by_key.get(f"int8.{suffix}"), by_key.get(f"fp32.{suffix}")
-        if slow is None or fast is None:
+    for slow in found:
+        fast = by_key.get(f"fp32.{slow.format}")
+        if fast is None or not slow.is_quantized:
             continue
         float_medians = {(m.target, m.runtime): median for m, median in _medians(fast)}
         for m, median in _medians(slow):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgecnn.records import BoardParity, FloatParity, Measurement, ParityRecord, Report, Verdict
+from edgecnn.records import Artifact, BoardParity, FloatParity, Measurement, ParityRecord, Report, Verdict
 from edgecnn.report.remarks import shown_measurement
 from edgecnn.units import format_ms, format_points, format_share, format_size
 
@@ -34,14 +34,26 @@ def summary(report: Report) -> Table:
             (
                 "dense fp32 (ref)" if is_reference else artifact.key,
                 format_size(artifact.size_bytes),
-                format_share(shown.accuracy) if shown else NONE,
+                _accuracy(report, artifact, shown),
                 NONE if is_reference or shown is None else _drop(shown),
                 _latency(shown),
                 status(artifact.key, report.verdicts),
             )
         )
-    header = ("artifact", "size", "accuracy", "drop [95 %], pt", "median/p90", "budget")
+    header = ("artifact", "size", accuracy_title(report), "drop [95 %], pt", "median/p90", "budget")
     return Table(title(report), header, tuple(rows), frozenset({1, 2, 3, 4}))
+
+
+def accuracy_title(report: Report) -> str:
+    """What a column of accuracies is called: without labels the dense network stands for the truth."""
+    return "accuracy" if report.is_labelled else "as dense"
+
+
+def _accuracy(report: Report, artifact: Artifact, measurement: Measurement | None) -> str:
+    """Without labels there is none to tell of the dense network, which is held against itself."""
+    if measurement is None or (artifact.variant == "dense" and not report.is_labelled):
+        return NONE
+    return format_share(measurement.accuracy)
 
 
 def title(report: Report) -> str:
@@ -83,7 +95,7 @@ def runtimes(report: Report) -> Table:
             artifact.key,
             f"{m.runtime} {m.runtime_version}" + ("" if m.target == "host" else f" on {m.target}"),
             str(m.num_threads),
-            format_share(m.accuracy),
+            _accuracy(report, artifact, m),
             f"{m.mcnemar_p:.2g}" if artifact.variant == "final" else NONE,
             f"{m.macro_f1:.4f}",
             f"{m.agreement:.2%}" if m.agreement is not None else NONE,
@@ -96,15 +108,15 @@ def runtimes(report: Report) -> Table:
         for m in artifact.measurements
     ]
     header = (
-        "artifact", "runtime", "threads", "accuracy", "p (drop)", "macro F1", "agreement", "median/p90", "load",
-        "first run", "peak RSS",
+        "artifact", "runtime", "threads", accuracy_title(report), "p (drop)", "macro F1", "agreement",
+        "median/p90", "load", "first run", "peak RSS",
     )  # fmt: skip
     return Table("Each runtime", header, tuple(rows), frozenset(range(2, 11)))
 
 
 def per_class(report: Report) -> Table:
     """Each class in the smallest file that leaves the build: what is missed, what is mistaken for it."""
-    artifact = min(report.artifacts, key=lambda one: one.size_bytes, default=None)
+    artifact = report.smallest
     shown = shown_measurement(artifact) if artifact else None
     rows = [
         (
@@ -118,14 +130,18 @@ def per_class(report: Report) -> Table:
         for index, figures in enumerate(shown.per_class if shown else ())
     ]
     header = ("class", "images", "recall", "precision", "F1", "most often taken for")
-    return Table(
-        f"Each class, {artifact.key if artifact else NONE}", header, tuple(rows), frozenset(range(1, 5))
-    )
+    name = f"Each class, {artifact.key if artifact else NONE}"
+    if not report.is_labelled:
+        name += ", by the dense network's answers"
+    return Table(name, header, tuple(rows), frozenset(range(1, 5)))
 
 
 def _most_taken_for(measurement: Measurement | None, index: int) -> str:
-    """The class that images of class `index` are most often put in by mistake, and how many are."""
-    if measurement is None:
+    """The class that images of class `index` are most often put in by mistake, and how many are.
+
+    "-" where the report holds no confusion matrix, as of many classes.
+    """
+    if measurement is None or not measurement.confusion:
         return NONE
     mistakes = [0 if i == index else n for i, n in enumerate(measurement.confusion[index])]
     most = max(mistakes)
@@ -194,7 +210,12 @@ def limit_text(metric: str, value: float) -> str:
 
 
 def remarks(report: Report) -> list[str]:
-    """What is said below the summary: parity, the target, what is slow and why, doubts about the timing."""
+    """What is said below the summary."""
+    return [*notes(report), *doubts(report)]
+
+
+def notes(report: Report) -> list[str]:
+    """Parity, the target, what is slow and why, what the data are."""
     lines = [parity_line(record) for record in report.parity if _is_shown(record, report.parity)]
     lines += [float_parity_line(record) for record in report.float_parity[:1]]
     lines += board_parity_lines(report.board_parity)
@@ -202,14 +223,17 @@ def remarks(report: Report) -> list[str]:
     lines += rejection_line(report)
     if report.environment.get("target") == "host" and not report.environment.get("board_model"):
         lines.append("these are times of this machine, not of a board")
-    lines += report.notes
-    lines += doubt_lines(
+    return [*lines, *report.notes]
+
+
+def doubts(report: Report) -> list[str]:
+    """What can be said against the times of the summary."""
+    return doubt_lines(
         (artifact.key, doubt.model_dump())
         for artifact in report.artifacts
         if (shown := shown_measurement(artifact))
         for doubt in shown.warnings
     )
-    return lines
 
 
 def doubt_lines(doubts: Iterable[tuple[str, Mapping[str, str]]]) -> list[str]:
@@ -233,9 +257,15 @@ def _is_shown(record: ParityRecord, records: Sequence[ParityRecord]) -> bool:
 def parity_line(record: ParityRecord) -> str:
     n_equal = round(record.top1_equal * record.n_images)
     return (
-        f"int8 ONNX = TFLite: top-1 equal on {n_equal:,} of {record.n_images:,}, logits at most "
-        f"{record.max_lsb} LSB apart ({record.runtime} against {record.reference.partition(' on ')[2]})"
+        f"{precision_of(record.candidate)} ONNX = TFLite: top-1 equal on {n_equal:,} of {record.n_images:,}, "
+        f"logits at most {record.max_lsb} LSB apart "
+        f"({record.runtime} against {record.reference.partition(' on ')[2]})"
     )
+
+
+def precision_of(key: str) -> str:
+    """ "int4" of the artifact "int4.tflite"."""
+    return key.rpartition(".")[0] or key
 
 
 def float_parity_line(record: FloatParity) -> str:
@@ -252,8 +282,9 @@ def board_parity_lines(records: Sequence[BoardParity]) -> list[str]:
         of_target = [record for record in records if record.target == target]
         worst = min(of_target, key=lambda record: record.top1_equal)
         n_equal = round(worst.top1_equal * worst.n_images)
-        steps = [record.max_lsb for record in of_target if record.max_lsb is not None]
-        apart = f", int8 logits at most {max(steps)} LSB apart" if steps else ""
+        steps = {record.artifact: record.max_lsb for record in of_target if record.max_lsb is not None}
+        kinds = "/".join(sorted(map(precision_of, steps)))
+        apart = f", {kinds} logits at most {max(steps.values())} LSB apart" if steps else ""
         lines.append(
             f"{target} = this machine: top-1 of each file equal on at least {n_equal:,} of "
             f"{worst.n_images:,}{apart} ({worst.artifact} on {worst.runtime} differs most)"
@@ -279,12 +310,13 @@ def other_target_lines(report: Report) -> list[str]:
 
 def rejection_line(report: Report) -> list[str]:
     """What "none of these" does in the smallest file that leaves the build."""
-    artifact = min(report.artifacts, key=lambda one: one.size_bytes, default=None)
+    artifact = report.smallest
     shown = shown_measurement(artifact) if artifact else None
     if artifact is None or shown is None or shown.rejection is None:
         return []
     one = shown.rejection
-    right = f", and right on {format_share(one.accuracy)} of those" if one.accuracy is not None else ""
+    how = "right" if report.is_labelled else "as the dense network"
+    right = f", and {how} on {format_share(one.accuracy)} of those" if one.accuracy is not None else ""
     return [
         f"{artifact.key} answers on {format_share(one.coverage)} of the test images{right}; "
         f"below {format_share(one.threshold)} its answer is none of these"
@@ -329,7 +361,7 @@ def board_parity(report: Report) -> Table:
 
 
 def parity(report: Report) -> Table:
-    """The int8 pair on every runtime: how many logits are how many steps of the output scale apart."""
+    """The quantized pair on every runtime: how many logits are how many steps of the output scale apart."""
     rows = [
         (
             record.runtime,
@@ -340,8 +372,10 @@ def parity(report: Report) -> Table:
         )
         for record in report.parity
     ]
-    header = ("int8.tflite on", "against", "top-1 equal", "max LSB", "logits by LSB")
-    return Table("Parity of the int8 pair", header, tuple(rows), frozenset({2, 3}))
+    candidate = report.parity[0].candidate if report.parity else NONE
+    header = (f"{candidate} on", "against", "top-1 equal", "max LSB", "logits by LSB")
+    name = f"Parity of the {precision_of(candidate)} pair"
+    return Table(name, header, tuple(rows), frozenset({2, 3}))
 
 
 def all_tables(report: Report) -> list[Table]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -166,6 +168,16 @@ def test_the_inputs_reach_the_check_word_for_word(folder: Path) -> None:
     assert not (folder / "oops").exists()
 
 
+def test_counts_reach_the_check(folder: Path) -> None:
+    digest = hashlib.sha256((folder / "models" / "a b.tflite").read_bytes()).hexdigest()
+    record = {"file": "a b.tflite", "sha256": digest, "cpu": "cortex-a72", "runtime": "litert"}
+    record |= {"runtime_version": "2.1", "instructions": 1000}
+    (folder / "my counts.json").write_text(json.dumps([record]))
+    assert edgecnn(folder, "baseline", "update", "models", "--counts", "my counts.json").returncode == 0
+    assert run_action(folder).code == 1, "the count that the baseline has is missing"
+    assert run_action(folder, counts="my counts.json").code == 0
+
+
 def test_what_cannot_be_checked_is_red_whatever_the_label(folder: Path) -> None:
     ran = run_action(folder, labels=["larger"], growth_label="larger", paths="nothing")
     assert ran.code == 2
@@ -178,6 +190,47 @@ def test_no_expression_is_in_a_script() -> None:
     for script in scripts():
         assert "${{" not in script
         subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+LINTED = {ACTION: "github-actions", GITHUB: "github-workflows", GITLAB: "gitlab-ci"}
+
+
+def schema_faults(path: Path, kind: str) -> str:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{kind}", path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1), done.stderr
+    return done.stdout if done.returncode else ""
+
+
+@pytest.mark.parametrize("path", LINTED, ids=lambda path: path.name)
+def test_the_files_are_as_the_forges_want_them(path: Path, tmp_path: Path) -> None:
+    pytest.importorskip("check_jsonschema")
+    assert schema_faults(path, LINTED[path]) == ""
+    broken = tmp_path / path.name
+    broken.write_text(re.sub(r"\b(using: composite|runs-on: .*|when: always)", "oops: 1", path.read_text()))
+    assert "oops" in schema_faults(broken, LINTED[path])
+
+
+def shell_faults(script: str) -> str:
+    command = [shutil.which("shellcheck", path=SEARCHED) or "", "--shell=bash", "-"]
+    return subprocess.run(command, input=script, capture_output=True, text=True, check=False).stdout
+
+
+# What pip installed is beside the interpreter, and not always on the PATH.
+SEARCHED = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck", path=SEARCHED), reason="needs shellcheck")
+def test_shellcheck_has_nothing_to_say_of_the_steps() -> None:
+    assert "SC2086" in shell_faults("rm $1"), "it finds what is wrong"
+    for script in [*scripts(), "\n".join(parsed(GITLAB)["edgecnn-check"]["script"])]:
+        assert shell_faults(script) == ""
+
+
+def test_make_check_lints_every_file_for_other_peoples_ci() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for path, kind in LINTED.items():
+        assert f"--builtin-schema vendor.{kind} {path.relative_to(ROOT)}\n" in makefile
 
 
 def test_inputs_and_outputs_that_are_named_exist() -> None:
@@ -246,6 +299,14 @@ def test_the_gitlab_job_reports_the_file_that_it_writes() -> None:
     job = parsed(GITLAB)["edgecnn-check"]
     assert job["script"][-1].endswith(f"> {job['artifacts']['reports']['junit']}")
     assert job["artifacts"]["when"] == "always"
+
+
+def test_edgecnn_is_installed_from_its_repository() -> None:
+    """Whoever owns its name on the index may not be who wrote this."""
+    lines = [line for path in FILES for line in path.read_text().splitlines() if "pip install" in line]
+    assert len(lines) == 2
+    for line in lines:
+        assert "edgecnn @ git+https://" in line or '"$GITHUB_ACTION_PATH"' in line, line
 
 
 def test_the_page_links_to_files_that_exist() -> None:

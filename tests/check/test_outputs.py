@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from edgecnn.check import Check, Finding, github, junit, markdown, outputs, texts
+from edgecnn.report.tables import Table
 
 GOLDEN = Path(__file__).parent / "golden"
 SUFFIXES = {"markdown": "md", "junit": "xml", "github": "txt", "json": "json"}
@@ -17,6 +18,13 @@ MACHINES = (
     "measured on Cortex-A53, aarch64, litert 2.1, 1 thread; the baseline on Cortex-A72, aarch64, litert 2.1"
 )
 CANNOT = "cannot tell: 160,000 images could tell"
+
+LAYERS = Table(
+    "1 of 5 layers differ",
+    ("old", "new", "layer", "status", "bytes", "change", "what"),
+    (("4", "4", "FULLY_CONNECTED <fc1|@team>", "changed", "34,000 -> 34,800", "+800", "weight shape"),),
+    frozenset({0, 1, 4, 5}),
+)
 
 CHECK = Check(
     findings=(
@@ -38,6 +46,7 @@ CHECK = Check(
     baseline="edgecnn-baseline.json",
     notes=("models/d.tflite is not the file that was built: its records do not count",),
     commands=("edgecnn check models", "edgecnn baseline update models"),
+    layers={MODEL: LAYERS},
     why={MODEL: f"{MODEL} grew by 800 B (+8 %): layer 4 (FULLY_CONNECTED) holds 800 B more"},
 )
 
@@ -74,6 +83,15 @@ def test_a_hostile_name_stays_in_its_cell() -> None:
     assert "\n::error" not in commands
 
 
+def test_the_layers_of_a_large_model_are_cut_with_their_number() -> None:
+    many = Table(LAYERS.title, LAYERS.header, LAYERS.rows * (markdown.MOST_ROWS + 3), LAYERS.right)
+    text = markdown.render(Check(CHECK.findings, 4, None, layers={HOSTILE: many}))
+    assert text.count("| changed |") == markdown.MOST_ROWS
+    assert "3 further rows: `edgecnn diff OLD NEW` shows them." in text
+    (summary,) = [line for line in text.splitlines() if line.endswith(": 1 of 5 layers differ</summary>")]
+    assert "<script" not in summary and "@" not in summary
+
+
 def test_a_hostile_name_gives_valid_xml() -> None:
     (case,) = ElementTree.fromstring(junit.render(named(HOSTILE))).iter("testcase")
     assert case.get("classname", "").startswith("a|b<script>&`*[x](y)@team")
@@ -83,7 +101,16 @@ def test_a_hostile_name_gives_valid_xml() -> None:
 def test_a_hostile_name_gives_no_further_command() -> None:
     lines = github.render(named(HOSTILE)).splitlines()
     assert len(lines) == 3
-    assert "file=a|b<script>&`*[x](y)@team%0A%3A%3Aerror%3A%3A%0D100%25%2C" in lines[0]
+    assert "file=a|b<script>&`*[x](y)@team%0A%3A%3Aerror%3A%3A%0D100%25%2C" in lines[1]
+
+
+def test_the_verdict_and_the_errors_are_among_the_ten_that_github_shows() -> None:
+    told = [Finding(f"a{i}", "accuracy", "baseline", "not compared", now=0.9, said="x") for i in range(12)]
+    failed = [Finding(f"b{i}", "size", "baseline", "fail", 1, 3, 2) for i in range(12)]
+    mixed = tuple(one for pair in zip(told, failed, strict=True) for one in pair)
+    lines = github.render(Check(mixed, 24, None)).splitlines()
+    assert lines[0].startswith("::error title=edgecnn check::fail: 12 of 24 figures")
+    assert [line.split(" ")[0] for line in lines] == ["::error"] * 13 + ["::warning"] * 12
 
 
 @pytest.mark.parametrize(

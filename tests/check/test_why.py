@@ -50,6 +50,15 @@ def test_every_form_names_the_layer_that_grew(form: str) -> None:
     assert GREW in result.stdout.replace("\n", " ")
 
 
+def test_the_comment_folds_the_layers_that_differ() -> None:
+    text = run("check", str(MODEL), "--format", "markdown").stdout
+    (folded,) = [part for part in text.split("<details>") if "layers differ</summary>" in part]
+    assert folded.strip().startswith("<summary>a.tflite: 2 of 7 layers differ</summary>")
+    (row,) = [line for line in folded.splitlines() if "85x400 -&#62; 120x400" in line]
+    assert row.split("|")[5:7] == [" 136,340 -&#62; 192,480 ", " +56,140 "]
+    assert "Where" not in folded, "the totals are in the table above"
+
+
 def test_the_ledger_is_one_layer_a_line_and_read_back() -> None:
     text = BASELINE.read_text()
     assert baseline.render(baseline.read(BASELINE)) == text

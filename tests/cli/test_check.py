@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 from check.builds import ENVIRONMENT, build
+from check.test_why import lenet5
 from cli.commands import run, told
 from recipes_for_tests import MINIMAL_RECIPE
 
@@ -349,7 +352,9 @@ def test_the_forms_and_the_summary_of_the_job(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary.md")
     result = run("check", "b", "--format", "github")
     assert result.exit_code == 1
-    assert result.stdout.startswith(f"::error file={INT8},title=edgecnn%3A size fail::")
+    verdict, first, *_ = result.stdout.splitlines()
+    assert verdict.startswith("::error title=edgecnn check::fail: 1 of 15 figures")
+    assert first.startswith(f"::error file={INT8},title=edgecnn%3A size fail::")
     shown = run("check", "b", "--format", "markdown").stdout
     assert Path("summary.md").read_text() == "before\n" + 2 * run("check", "b", "--format", "markdown").stdout
     assert shown.startswith("**❌ edgecnn check: fail: 1 of 15 figures does not hold")
@@ -358,15 +363,125 @@ def test_the_forms_and_the_summary_of_the_job(monkeypatch: pytest.MonkeyPatch) -
     assert json.loads(run("check", "b", "--format", "json").stdout)["passed"] is False
 
 
-def test_forty_models_take_less_than_two_seconds() -> None:
+def counted(path: Path, instructions: int, **changes: Any) -> dict[str, Any]:
+    """A record as `edgecnn count --json` prints it."""
+    return {
+        "file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "cpu": "cortex-a72",
+        "runtime": "litert", "runtime_version": "2.1", "instructions": instructions, "spread": 0.0,
+        "counts": [instructions], **changes,
+    }  # fmt: skip
+
+
+def counts(*records: dict[str, Any]) -> str:
+    Path("counts.json").write_text(json.dumps(records))
+    return "counts.json"
+
+
+INSTRUCTIONS = "instructions cortex-a72 litert"
+
+
+@pytest.mark.parametrize(
+    ("instructions", "changes", "status", "exit_code"),
+    [
+        (1_005_000, {}, "pass", 0),
+        (1_005_001, {}, "fail", 1),
+        (900_000, {}, "pass", 0),
+        (2_000_000, {"runtime_version": "2.2"}, "not compared", 0),
+        (1_000_000, {"cpu": "cortex-a53"}, "missing", 1),
+        (1_000_000, {"sha256": "0" * 64}, "missing", 1),
+    ],
+)
+def test_instructions_are_held_to_half_a_percent(
+    instructions: int, changes: dict[str, Any], status: str, exit_code: int
+) -> None:
+    model = bare("a.tflite")
+    assert run("baseline", "update", "a.tflite", "--counts", counts(counted(model, 1_000_000))).exit_code == 0
+    file = counts(counted(model, instructions, **changes))
+    assert statuses("a.tflite", "--counts", file, exit_code=exit_code)["a.tflite", INSTRUCTIONS] == status
+
+
+def test_a_count_is_of_the_very_file_and_is_told_by_how_much() -> None:
+    model, other = bare("a.tflite"), bare("b.tflite", 999)
+    records = counts(counted(model, 1_000_000), counted(other, 500))
+    assert run("baseline", "update", "a.tflite", "b.tflite", "--counts", records).exit_code == 0
+    kept = json.loads(BASELINE.read_text())["models"]["a.tflite"]["instructions"]
+    assert kept == {"cortex-a72 litert": {"instructions": 1_000_000, "runtime_version": "2.1"}}
+    model.write_bytes(b"y" * 1000)
+    result = run("check", "a.tflite", "b.tflite", "--counts", records)
+    assert result.exit_code == 1, "what was counted is another file"
+    assert "counts.json counts another file than those checked: a.tflite" in result.stdout
+    assert run("check", "a.tflite", "b.tflite").exit_code == 1, "the count is missing"
+    records = counts(counted(model, 1_010_000), counted(other, 500))
+    result = run("check", "a.tflite", "b.tflite", "--counts", records)
+    assert f"{INSTRUCTIONS} fail: 1,000,000 -> 1,010,000, ▲ 10,000 (+1.0 %), at most 1,005,000" in result.stdout
+    assert "edgecnn baseline update a.tflite b.tflite --counts counts.json" in result.stdout
+    for allowed in ("instructions=+1 %", "instructions=+10000"):
+        assert run("check", "a.tflite", "b.tflite", "--counts", records, "--allow", allowed).exit_code == 0
+    assert (
+        run("check", "a.tflite", "b.tflite", "--counts", records, "--allow", "instructions=+9999").exit_code
+        == 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "counts.json: the counts cannot be read: No such file"),
+        ("{", "counts.json: not what edgecnn count prints: "),
+        ("{}", "not what edgecnn count prints: the file: Input should be a valid list"),
+        ('[{"file": "a"}]', "not what edgecnn count prints: 0.sha256: Field required"),
+        ("[" * 100_000, "not what edgecnn count prints: "),
+    ],
+)
+def test_counts_that_cannot_be_read_are_told(text: str | None, said: str) -> None:
+    bare("a.tflite")
+    if text is not None:
+        Path("counts.json").write_text(text)
+    for command in (("check",), ("baseline", "update")):
+        result = run(*command, "a.tflite", "--counts", "counts.json")
+        assert result.exit_code == 2
+        assert said in told(result)
+        assert "edgecnn count MODEL... --json > counts.json" in told(result)
+
+
+def test_what_count_prints_is_read() -> None:
+    from edgecnn.check import counts as gate_counts
+    from edgecnn.counting import Count
+
+    printed = asdict(Count("a.tflite", "0" * 64, "cortex-a72", "litert", "2.1", 7, 0.0, (7, 7)))
+    Path("counts.json").write_text(json.dumps([printed]))
+    ((record,),) = gate_counts.read(Path("counts.json")).values()
+    assert (record.file, record.instructions) == ("a.tflite", 7)
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[bytes, bytes]]:
+    """By suffix: a small LeNet-5, and one whose first dense layer is fatter."""
+    folder = tmp_path_factory.mktemp("networks")
+    tflite = lenet5(folder, 85), lenet5(folder, 120)
+    return {".tflite": tflite, ".onnx": ((folder / "85.onnx").read_bytes(), (folder / "120.onnx").read_bytes())}
+
+
+def test_forty_models_that_all_grew_take_less_than_two_seconds(
+    networks: dict[str, tuple[bytes, bytes]],
+) -> None:
     for index in range(8):
         build(Path(f"m/{index}"))
         bare(f"m/bare{index}a.tflite")
         bare(f"m/bare{index}b.tflite")
+    models = [path for path in sorted(Path("m").rglob("*")) if path.suffix in networks]
+    for path in models:
+        path.write_bytes(networks[path.suffix][0])
     assert run("baseline", "update", "m").exit_code == 0
+    for path in models:
+        path.write_bytes(networks[path.suffix][1])
     start = time.perf_counter()
-    assert run("check", "m").exit_code == 0
-    assert time.perf_counter() - start < 2
+    result = run("check", "m", "--json")
+    took = time.perf_counter() - start
+    why = json.loads(result.stdout)["why"]
+    assert len(why) == len(models) == 40
+    assert all("holds 56.1 kB more: 120x400 instead of 85x400" in reason for reason in why.values())
+    assert took < 2
 
 
 def test_it_loads_neither_torch_nor_onnx() -> None:

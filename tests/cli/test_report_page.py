@@ -94,6 +94,7 @@ def test_what_cannot_be_asked_for(copied: Path) -> None:
     for arguments, expected in (
         ((copied, copied), "several folders and -o go with --html"),
         ((copied, "-o", "x.html"), "several folders and -o go with --html"),
+        ((copied, "--html", "--format", "json"), "--html writes a page: it does not go with --format"),
         ((copied, copied, "--html"), "say where the comparison goes: -o FILE"),
         ((), "Missing argument 'DIR...'"),
     ):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import re
 
-from report.html.builds import a_report
+from report.html.builds import a_report, unlabelled
+from rich.console import Console
 
 from edgecnn.ondevice.manifest import Manifest, Preprocessing, TensorSpec
 from edgecnn.records import Report
-from edgecnn.report import model_card
+from edgecnn.report import html, markdown, model_card, terminal
+from edgecnn.report.build import Build
 
 
 def manifest(**changes: object) -> Manifest:
@@ -51,6 +54,48 @@ def test_names_cannot_change_the_card() -> None:
     ]
     rows = [line for line in card.splitlines() if line.startswith("| d&#124;g")]
     assert len(rows) == 1
+
+
+def of_many_classes(n_classes: int) -> Report:
+    """A report without confusion matrices, as of more classes than evaluation keeps one of."""
+    report = a_report(class_names=tuple(f"class {i}" for i in range(n_classes)))
+    artifacts = tuple(
+        one.model_copy(
+            update={"measurements": tuple(m.model_copy(update={"confusion": ()}) for m in one.measurements)}
+        )
+        for one in report.artifacts
+    )
+    return report.model_copy(update={"artifacts": artifacts})
+
+
+def test_many_classes_without_a_confusion_matrix_are_shown_in_every_form() -> None:
+    report = of_many_classes(101)
+    console = Console(file=io.StringIO(), width=200)
+    terminal.print_report(report, console)
+    page = html.render([Build("many", report, lacks="nothing there")])
+    for text in (console.file.getvalue(), markdown.render(report), page):  # type: ignore[attr-defined]
+        assert "class 100" in text
+        assert "most often taken for" in text
+    card = model_card.render(report, {})
+    assert "## Each class" not in card, "nobody reads so many rows"
+    assert "## Each class" in model_card.render(of_many_classes(model_card.MOST_CLASSES), {})
+
+
+def test_without_labels_the_card_tells_of_no_accuracy() -> None:
+    card = model_card.render(unlabelled(a_report()), {"int8.tflite": manifest()})
+    assert (
+        "on 98.80 % of 10,000 test images, which have no labels, it answers as the dense float32 network"
+        in card
+    )
+    assert "how often a file is right is not known" in card
+    assert "as dense" in card
+    for wrong in ("in the right class", "accuracy is top-1", "| accuracy |"):
+        assert wrong not in card
+    report = unlabelled(a_report())
+    alone = report.model_copy(update={"artifacts": report.artifacts[:1]})
+    assert model_card.opening(alone).endswith(
+        "the test images have no labels, so that its accuracy is not known."
+    )
 
 
 def test_an_empty_report_and_one_without_manifests_have_a_card() -> None:

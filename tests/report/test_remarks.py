@@ -63,6 +63,13 @@ def test_a_slower_int8_file_is_named_with_its_factor_and_reason(
     assert reason in said
 
 
+def test_a_slower_int4_file_is_named_as_it_is() -> None:
+    files = (artifact("fp32.tflite", "litert", 0.02), artifact("int4.tflite", "litert", 0.05))
+    (said,) = on_speed(files)
+    assert said.startswith("int4.tflite takes 2.5 times as long as fp32.tflite on litert: ")
+    assert on_speed((files[0], artifact("int8_dynamic.tflite", "litert", 0.05))) == ()
+
+
 @pytest.mark.parametrize("int8_ms", [0.01, 0.02, 0.021])
 def test_a_file_that_is_as_fast_is_not_remarked_upon(int8_ms: float) -> None:
     assert (

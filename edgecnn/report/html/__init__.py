@@ -19,13 +19,14 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(builds: Sequence[Build]) -> str:
-    """The page about one build, or the one that compares several, in their order.
+    """The page about one build, or the one that compares several, in their order. It can be written as UTF-8.
 
     Raises MissingExtraError where matplotlib, which draws the plots, is not installed.
     """
-    if len(builds) == 1:
-        return _environment().get_template("report.html.j2").render(page=page.of(builds[0]), **_inlined())
-    return _environment().get_template("comparison.html.j2").render(page=comparison.of(builds), **_inlined())
+    name, shown = ("report", page.of(builds[0])) if len(builds) == 1 else ("comparison", comparison.of(builds))
+    written = _environment().get_template(f"{name}.html.j2").render(page=shown, **_inlined())
+    # Half of a surrogate pair, which JSON can hold and UTF-8 cannot.
+    return written.encode("utf-8", "replace").decode("utf-8")
 
 
 @cache

@@ -10,7 +10,7 @@ from edgecnn.report.remarks import shown_measurement
 
 def points(report: Report) -> list[plots.Point]:
     """The interval of an accuracy is that of its drop, paired with the dense network's answers."""
-    dense = next((shown_measurement(one) for one in report.artifacts if one.variant == "dense"), None)
+    dense = shown_measurement(report.dense) if report.dense else None
     found = []
     for artifact in report.artifacts:
         shown = shown_measurement(artifact)
@@ -39,15 +39,18 @@ def tradeoff(report: Report) -> Figure | None:
     floors = set(by_metric.get("min_accuracy", ()))
     if dense is not None:
         floors |= {dense - drop for drop in by_metric.get("max_accuracy_drop", ())}
-    title = "Accuracy against size"
+    title = f"{what(report)} against size"
     caption = (
         "Circles: ONNX, squares: TFLite. Upright lines: the 95 % interval of the difference to the dense "
         "network, on the same images. Dashed: the limits of the budget."
     )
-    return Figure(
-        title,
-        caption,
-        plots.accuracy_against_size(
-            "tradeoff", title, found, sorted(by_metric.get("max_size_bytes", ())), sorted(floors)
-        ),
-    )
+    if not report.is_labelled:
+        caption += " The images have no labels: the dense network, which answers as itself, is no better known."
+    limits = sorted(by_metric.get("max_size_bytes", ())), sorted(floors)
+    svg = plots.accuracy_against_size("tradeoff", title, found, *limits, what=what(report))
+    return Figure(title, caption, svg)
+
+
+def what(report: Report) -> str:
+    """What stands for accuracy."""
+    return "Accuracy" if report.is_labelled else "Same answer as the dense network"

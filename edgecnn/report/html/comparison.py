@@ -80,6 +80,13 @@ def warnings(builds: Sequence[Build]) -> Iterable[str]:
     """What makes the figures of these builds no fair comparison."""
     if len({str(build.report.recipe.get("data")) for build in builds}) > 1:
         yield "The builds use different data sets: their accuracies are of different test images."
+    named = zip(names(builds), builds, strict=True)
+    unlabelled = [name for name, build in named if not build.report.is_labelled]
+    if unlabelled:
+        yield (
+            f"The pictures of {', '.join(unlabelled)} have no labels: what stands for accuracy there is how "
+            "often a file answers as the dense network of its build."
+        )
     machines = {str({key: build.report.environment.get(key) for key in MACHINE}) for build in builds}
     if len(machines) > 1:
         yield "The builds were measured on different machines or runtimes: their times do not compare."
@@ -95,10 +102,12 @@ def files_table(named: Named) -> Table:
 
 
 def tradeoff(named: Named) -> Figure | None:
-    """Every file of every build but the dense networks that are the same."""
+    """Every file of every build but the dense networks that are the same, or stand for their own labels."""
     found: list[accuracy_plots.Point] = []
     for (name, build), color in zip(named, colors([build for _, build in named]), strict=True):
         for point in accuracy.points(build.report):
+            if point.color == "dense" and not build.report.is_labelled:
+                continue
             if point.color == "dense":
                 point = replace(point, label="dense")
             else:
@@ -107,28 +116,33 @@ def tradeoff(named: Named) -> Figure | None:
                 found.append(point)
     if not found:
         return None
-    title = "Accuracy against size"
+    is_labelled = any(build.report.is_labelled for _, build in named)
+    what = accuracy.what(named[0][1].report) if not is_labelled else "Accuracy"
+    title = f"{what} against size"
     caption = (
         "Circles: ONNX, squares: TFLite; the colour is the build's. Upright lines: the 95 % interval of the "
         "difference to the build's dense network, on the same images."
     )
-    return Figure(
-        title, caption, accuracy_plots.accuracy_against_size("tradeoff", title, found, label_points=False)
-    )
+    svg = accuracy_plots.accuracy_against_size("tradeoff", title, found, label_points=False, what=what)
+    return Figure(title, caption, svg)
 
 
 def latency(named: Named) -> Figure | None:
     """The smallest file of each build, on its preferred runtime with one thread."""
-    strips = []
+    strips, is_emulated = [], False
     for (name, build), color in zip(named, colors([build for _, build in named]), strict=True):
-        artifact = model_card.smallest(build.report)
+        artifact = build.report.smallest
         shown = shown_measurement(artifact) if artifact else None
         if artifact and shown and shown.samples_ms and shown.latency_ms:
-            strips.append(replace(timing.strip(artifact, shown, f"{name}, {shown.runtime}"), color=color))
+            label = f"{name}, {shown.runtime}{', emulated' if shown.emulated else ''}"
+            is_emulated |= shown.emulated
+            strips.append(replace(timing.strip(artifact, shown, label), color=color))
     if not strips:
         return None
     title = "Latency of the smallest file"
     caption = "All timed inferences with one thread, a dot each; upright line: the median."
+    if is_emulated:
+        caption += " Emulated times are of no board, and compare with nothing."
     return Figure(title, caption, latency_plots.latency("latency", title, strips))
 
 

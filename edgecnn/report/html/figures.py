@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from edgecnn.records import Artifact
 
-PRECISION_COLOR = {"dense": "dense", "fp32": "series-1", "int8": "series-2"}
+FLOAT, QUANTIZED = "series-1", "series-2"
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,9 @@ class Figure:
 
 
 def color_of(artifact: Artifact) -> str:
-    return PRECISION_COLOR["dense" if artifact.variant == "dense" else _plain_precision(artifact)]
-
-
-def _plain_precision(artifact: Artifact) -> str:
-    return "fp32" if artifact.precision.startswith("fp") else "int8"
+    if artifact.variant == "dense":
+        return "dense"
+    return FLOAT if artifact.precision.startswith("fp") else QUANTIZED
 
 
 def shown_name(artifact: Artifact) -> str:

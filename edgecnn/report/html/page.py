@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from edgecnn.records import Report, Verdict
+from edgecnn.records import Measurement, Report, Verdict
 from edgecnn.report import model_card, tables
 from edgecnn.report.build import Build
 from edgecnn.report.html import accuracy, classes, quantization, sizes, timing, training
@@ -22,6 +22,11 @@ LIMIT_WORDS = {
     "min_accuracy": "accuracy, at least",
     "max_median_ms": "median latency, at most",
     "max_peak_rss_bytes": "peak memory, at most",
+}
+# Where the dense network's answers stand for labels.
+UNLABELLED_WORDS = {
+    "max_accuracy_drop": "other answers than the dense network's, at most",
+    "min_accuracy": "the dense network's answers, at least",
 }
 
 
@@ -75,6 +80,8 @@ class Page:
     per_class: Grid
     disagreements: str
     pictures: tuple[Picture, ...]
+    quantized: str
+    is_labelled: bool
     training: tuple[Figure, ...]
     epochs: Grid
     environment: tuple[tuple[str, str], ...]
@@ -89,13 +96,14 @@ def of(build: Build) -> Page:
     """The page about `build`."""
     report, analysis = build.report, build.analysis
     error = analysis.quantization if analysis else None
+    found = analysis.disagreements if analysis else None
     return Page(
         name=build.name,
         verdict=build.verdict,
         opening=model_card.opening(report),
         facts=facts(report),
-        limits=tuple(map(limit, report.verdicts)),
-        remarks=tuple(line for line in tables.remarks(report) if not line.startswith("timing is doubtful")),
+        limits=tuple(limit(one, is_labelled=report.is_labelled) for one in report.verdicts),
+        remarks=tuple(tables.notes(report)),
         lacks=build.lacks,
         summary=grid(tables.summary(report)),
         tradeoff=accuracy.tradeoff(report),
@@ -113,8 +121,10 @@ def of(build: Build) -> Page:
         error_note=quantization.error_note(error),
         matrices=classes.matrices(report),
         per_class=grid(tables.per_class(report)),
-        disagreements=classes.disagreements_text(analysis.disagreements) if analysis else "",
-        pictures=classes.pictures(analysis.disagreements, classes.class_names(report)) if analysis else (),
+        disagreements=classes.disagreements_text(found, is_labelled=report.is_labelled),
+        pictures=classes.pictures(found, classes.class_names(report), is_labelled=report.is_labelled),
+        quantized=classes.quantized_name(found),
+        is_labelled=report.is_labelled,
         training=training.training_figures(analysis) if analysis else (),
         epochs=grid(training.epochs_table(analysis)),
         environment=tuple(timing.environment_rows(report.environment)),
@@ -135,10 +145,10 @@ def other_tables(report: Report) -> list[Table]:
 
 def facts(report: Report) -> tuple[Fact, ...]:
     """The figures of the smallest file."""
-    artifact = model_card.smallest(report)
+    artifact = report.smallest
     if artifact is None:
         return ()
-    dense = next((one for one in report.artifacts if one.variant == "dense"), artifact)
+    dense = report.dense or artifact
     shown = shown_measurement(artifact)
     factor = dense.size_bytes / artifact.size_bytes
     against = f"{artifact.key}; dense float32: {format_size(dense.size_bytes)}"
@@ -146,22 +156,35 @@ def facts(report: Report) -> tuple[Fact, ...]:
     if factor > 1:
         found.append(Fact("smaller", f"{factor:.1f} times", "than the dense network"))
     if shown is not None:
-        low, high = (format_points(bound, signed=True) for bound in shown.accuracy_drop_interval)
-        found += [
-            Fact("accuracy", format_share(shown.accuracy), f"top-1 on {shown.n_images:,} test images"),
-            Fact("lost", f"{format_points(shown.accuracy_drop)} pt", f"95 % interval {low} to {high}"),
-        ]
+        found += _accuracy_facts(report, shown)
     if shown is not None and shown.latency_ms is not None:
         where = "emulated" if shown.emulated else f"1 thread, {shown.runtime}"
         found.append(Fact("median latency", format_ms(shown.latency_ms.median), where))
     return tuple(found)
 
 
-def limit(verdict: Verdict) -> Limit:
+def _accuracy_facts(report: Report, shown: Measurement) -> list[Fact]:
+    """Without labels: how often the file answers as the dense network, which is no accuracy."""
+    low, high = (format_points(bound, signed=True) for bound in shown.accuracy_drop_interval)
+    share, drop = format_share(shown.accuracy), f"{format_points(shown.accuracy_drop)} pt"
+    if not report.is_labelled:
+        about = f"the dense network's answer, on {shown.n_images:,} test images without labels"
+        return [
+            Fact("same answer", share, about),
+            Fact("other answers", drop, f"95 % interval {low} to {high}"),
+        ]
+    return [
+        Fact("accuracy", share, f"top-1 on {shown.n_images:,} test images"),
+        Fact("lost", drop, f"95 % interval {low} to {high}"),
+    ]
+
+
+def limit(verdict: Verdict, *, is_labelled: bool = True) -> Limit:
+    words = LIMIT_WORDS if is_labelled else LIMIT_WORDS | UNLABELLED_WORDS
     is_ceiling = verdict.metric.startswith("max_") and verdict.limit > 0 and verdict.actual is not None
     return Limit(
         artifact=verdict.artifact,
-        words=LIMIT_WORDS.get(verdict.metric, verdict.metric),
+        words=words.get(verdict.metric, verdict.metric),
         allowed=tables.limit_text(verdict.metric, verdict.limit),
         actual=NONE if verdict.actual is None else tables.limit_text(verdict.metric, verdict.actual),
         status=verdict.status,

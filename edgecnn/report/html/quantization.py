@@ -14,7 +14,7 @@ def error_figures(error: QuantizationAnalysis) -> tuple[Figure, ...]:
     activations = [plots.ErrorRow(row.tensor, row.sqnr_db, row.own_sqnr_db) for row in error.activations]
     if activations:
         title = "Quantization error of activations"
-        caption = "Each tensor of the int8 network against that of the float one. 6 dB more: half the error."
+        caption = "Each tensor of the quantized network against the float one's. 6 dB more: half the error."
         figures.append(Figure(title, caption, plots.quantization_error("error", title, activations)))
         held = [
             plots.RangeRow(row.tensor, row.low, row.high, row.float_low, row.float_high)

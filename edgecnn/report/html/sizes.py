@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from edgecnn.analysis.records import Analysis
 from edgecnn.records import Report
-from edgecnn.report.html.figures import Figure
+from edgecnn.report.html.figures import Figure, color_of
 from edgecnn.report.html.plots import bars as plots
 from edgecnn.report.tables import NONE, Table
 from edgecnn.units import format_share, format_size
@@ -37,7 +37,7 @@ def bytes_figures(report: Report, analysis: Analysis | None) -> tuple[Figure, ..
         caption = "What the bytes are for; 'quantization' is scales, zero points and what holds them."
         svg = plots.bars("kinds", title, rows, KINDS, about="Bytes by file:")
         figures.append(Figure(title, caption, svg))
-        figures += layer_figures(analysis)
+        figures += layer_figures(analysis, {one.key: color_of(one) for one in report.artifacts})
     return tuple(figures)
 
 
@@ -47,8 +47,8 @@ def kinds(bytes_by_kind: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
     return (*named.items(), ("the rest", sum(bytes_by_kind.values()) - sum(named.values())))
 
 
-def layer_figures(analysis: Analysis) -> list[Figure]:
-    """Weight bytes by layer: of the dense network, and of the smallest file."""
+def layer_figures(analysis: Analysis, colors: Mapping[str, str]) -> list[Figure]:
+    """Weight bytes by layer: of the dense network, and of the smallest file; `colors` by artifact key."""
     sizes = {key: sum(one.bytes_by_kind.values()) for key, one in analysis.files.items()}
     wanted = dict.fromkeys([max(sizes, key=sizes.__getitem__), min(sizes, key=sizes.__getitem__)])
     figures = []
@@ -65,8 +65,8 @@ def layer_figures(analysis: Analysis) -> list[Figure]:
         ]
         title = f"Weights by layer, {key}"
         caption = "Weights and biases of each layer, and their share of all."
-        color = "dense" if key.startswith("dense.") else "series-2" if "int8" in key else "series-1"
-        svg = plots.bars(f"layers-{number}", title, rows, {"weights": color}, about="Weight bytes by layer:")
+        color = {"weights": colors[key]}
+        svg = plots.bars(f"layers-{number}", title, rows, color, about="Weight bytes by layer:")
         figures.append(Figure(title, caption, svg))
     return figures
 

@@ -10,6 +10,8 @@ from xml.etree import ElementTree
 
 from markupsafe import Markup
 
+from edgecnn.report.letters import printable
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -54,7 +56,7 @@ def embedded(figure: Figure, name: str, title: str, description: str, tips: Mapp
     root.attrib["style"] = "stroke-linejoin: round; stroke-linecap: butt"
     for position, (tag, text) in enumerate((("title", title), ("desc", description))):
         said = ElementTree.Element(f"{SVG}{tag}", {"id": f"{name}-{tag}"})
-        said.text = text
+        said.text = printable(text)
         root.insert(position, said)
     # Registered names would be global: the prefixes that ElementTree makes are taken off by hand.
     text = ElementTree.tostring(root, encoding="unicode")

@@ -34,12 +34,17 @@ from edgecnn.records import (
 from edgecnn.report.build import Build
 
 KEYS = ("dense.fp32.onnx", "fp32.onnx", "fp32.tflite", "int8.onnx", "int8.tflite")
+FLOAT_KEYS = KEYS[:3]
 SIZES = (248_592, 38_342, 37_984, 11_672, 11_584)
 
 
 def a_report(
-    name: str = "quick", class_names: tuple[str, ...] = ("cat", "dog", "owl"), **changes: Any
+    name: str = "quick",
+    class_names: tuple[str, ...] = ("cat", "dog", "owl"),
+    precision: str = "int8",
+    **changes: Any,
 ) -> Report:
+    keys = (*FLOAT_KEYS, f"{precision}.onnx", f"{precision}.tflite")
     values: dict[str, Any] = {
         "recipe": {
             "name": name, "seed": 0, "data": {"name": "mnist"}, "model": {"name": "lenet5", "widths": None},
@@ -51,7 +56,7 @@ def a_report(
             "runtimes": {"litert": "2.1"}, "emulated": False, "boot_id": "secret", "governor": None,
         },
         "artifacts": tuple(
-            an_artifact(name, key, size, class_names) for key, size in zip(KEYS, SIZES, strict=True)
+            an_artifact(name, key, size, class_names) for key, size in zip(keys, SIZES, strict=True)
         ),
         "stages": tuple(
             StageFigures(
@@ -62,7 +67,7 @@ def a_report(
         ),
         "parity": (
             ParityRecord(
-                reference="int8.onnx on onnxruntime, optimizations off", candidate="int8.tflite",
+                reference=f"{keys[3]} on onnxruntime, optimizations off", candidate=keys[4],
                 runtime="litert", top1_equal=1.0, max_lsb=1, lsb_histogram={"0": 99, "1": 1}, n_images=1000,
             ),
         ),
@@ -73,8 +78,8 @@ def a_report(
             ),
         ),
         "verdicts": (
-            Verdict(metric="max_size_bytes", artifact=KEYS[-1], limit=12_000, actual=11_584, status="pass"),
-            Verdict(metric="max_accuracy_drop", artifact=KEYS[-1], limit=0.01, actual=0.002, status="pass"),
+            Verdict(metric="max_size_bytes", artifact=keys[4], limit=12_000, actual=11_584, status="pass"),
+            Verdict(metric="max_accuracy_drop", artifact=keys[4], limit=0.01, actual=0.002, status="pass"),
         ),
     }  # fmt: skip
     return Report(**{**values, **changes})
@@ -86,7 +91,7 @@ def an_artifact(name: str, key: str, size: int, class_names: tuple[str, ...]) ->
         file=f"{name}.{key}",
         format="tflite" if key.endswith("tflite") else "onnx",
         variant="dense" if key.startswith("dense") else "final",
-        precision="int8" if "int8" in key else "fp32",
+        precision=key.split(".")[-2],
         size_bytes=size,
         weight_bytes=size - 2_000,
         overhead_bytes=2_000,
@@ -127,8 +132,15 @@ def a_measurement(key: str, threads: int, class_names: tuple[str, ...]) -> Measu
     )
 
 
-def an_analysis(report: Report) -> Analysis:
-    layers = (("conv1", 624), ("fc1", 6_580))
+def unlabelled(report: Report) -> Report:
+    """`report` of pictures without labels."""
+    stages = tuple(stage.model_copy(update={"validation_accuracy": None}) for stage in report.stages)
+    return report.model_copy(update={"stages": stages})
+
+
+def an_analysis(report: Report, layer: str = "conv1") -> Analysis:
+    layers = ((layer, 624), ("fc1", 6_580))
+    smallest = report.artifacts[-1].key
     picture = np.arange(784, dtype=np.uint8).reshape(28, 28, 1)
     return Analysis(
         sha256={artifact.key: artifact.sha256 for artifact in report.artifacts},
@@ -159,7 +171,7 @@ def an_analysis(report: Report) -> Analysis:
                     tensor=tensor, operator="Conv + Relu", scale=0.03, zero_point=0, low=0.0, high=8.0,
                     float_low=0.0, float_high=8.3, clipped=0.001, sqnr_db=error, own_sqnr_db=44.0,
                 )
-                for tensor, error in (("images", 47.5), ("conv1", 41.0), ("fc1", None))
+                for tensor, error in (("images", 47.5), (layer, 41.0), ("fc1", None))
             ),
             weights=tuple(
                 WeightRange(
@@ -170,7 +182,7 @@ def an_analysis(report: Report) -> Analysis:
             n_unmatched=1,
         ),
         disagreements=Disagreements(
-            float_run="fp32.onnx on onnxruntime", int8_run="int8.tflite on litert", n_images=1000,
+            float_run="fp32.onnx on onnxruntime", int8_run=f"{smallest} on litert", n_images=1000,
             n_only_float_right=1, n_only_int8_right=1, n_both_wrong=1,
             shown=tuple(
                 Disagreement(
@@ -183,12 +195,12 @@ def an_analysis(report: Report) -> Analysis:
     )  # fmt: skip
 
 
-def a_build(name: str = "quick", **changes: Any) -> Build:
+def a_build(name: str = "quick", layer: str = "conv1", *, is_labelled: bool = True, **changes: Any) -> Build:
     report = a_report(name, **changes)
     return Build(
         folder=f"artifacts/{name}",
-        report=report,
-        analysis=an_analysis(report),
+        report=report if is_labelled else unlabelled(report),
+        analysis=an_analysis(report, layer),
         recipe_text=f"version: 1\nname: {name}\n",
         tool_versions={"edgecnn": "0.1.0"},
     )

@@ -56,3 +56,29 @@ def test_what_makes_the_comparison_unfair_is_said() -> None:
     machine = {**a_report().environment, "cpu_model": "AMD EPYC"}
     warned = comparison.of([a_build("one"), a_build("two", recipe=data, environment=machine)]).warnings
     assert ["different data sets" in warned[0], "do not compare" in warned[1]] == [True, True]
+
+
+def test_pictures_without_labels_are_said() -> None:
+    mixed = comparison.of([a_build("one"), a_build("two", is_labelled=False)])
+    (warned,) = mixed.warnings
+    assert warned.startswith("The pictures of two have no labels")
+    assert mixed.tradeoff is not None
+    assert mixed.tradeoff.title == "Accuracy against size"
+    both = comparison.of([a_build("one", is_labelled=False), a_build("two", is_labelled=False)])
+    assert both.tradeoff is not None
+    assert both.tradeoff.title == "Same answer as the dense network against size"
+    assert 'data-tip="dense' not in both.tradeoff.svg, "it is held against itself"
+    assert 'data-tip="dense' in mixed.tradeoff.svg
+
+
+def test_emulated_times_are_marked() -> None:
+    emulated = a_report("two").artifacts
+    times = tuple(m.model_copy(update={"emulated": True}) for m in emulated[-1].measurements)
+    artifacts = (*emulated[:-1], emulated[-1].model_copy(update={"measurements": times}))
+    page = comparison.of([a_build("one"), a_build("two", artifacts=artifacts)])
+    assert page.latency is not None
+    assert "two, litert, emulated" in page.latency.svg
+    assert "one, litert, emulated" not in page.latency.svg
+    assert "Emulated times are of no board" in page.latency.caption
+    real = comparison.of([a_build("one"), a_build("two")]).latency
+    assert real is not None and "mulated" not in real.caption + real.svg

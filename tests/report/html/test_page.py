@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import pytest
 from report.html.builds import a_build, a_report
 
 from edgecnn.errors import MissingExtraError
 from edgecnn.records import Report, Verdict
-from edgecnn.report import html
+from edgecnn.report import html, tables
 from edgecnn.report.build import Build
 from edgecnn.report.html import classes, page, quantization, sizes, timing
 from edgecnn.report.html.cells import number
+from edgecnn.report.html.figures import color_of
 from edgecnn.report.html.plots import canvas
 
 HOSTILE = "<script>alert(1)</script> & \"$x_{\" 'q' ]]>"
@@ -26,12 +28,14 @@ class Tags(HTMLParser):
         super().__init__()
         self.names: list[str] = []
         self.ids: list[str] = []
+        self.tips: list[str] = []
         self.text = ""
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.names.append(tag)
         self.ids += [value for name, value in attrs if name == "id" and value]
+        self.tips += [value for name, value in attrs if name == "data-tip" and value]
 
     def handle_data(self, data: str) -> None:
         self.text += data
@@ -75,13 +79,40 @@ def test_the_same_build_gives_the_same_page(written: str) -> None:
 
 
 def test_markup_in_names_is_shown_and_not_obeyed() -> None:
-    hostile = a_build(HOSTILE, class_names=(HOSTILE, "dog", "owl"))
+    hostile = a_build(HOSTILE, layer=HOSTILE, class_names=(HOSTILE, "dog", "owl"), notes=(f"note {HOSTILE}",))
     for builds in ([hostile], [hostile, a_build()]):
         written = html.render(builds)
         tags = Tags(written)
         assert tags.names.count("script") == 1, "the page's own"
         assert "alert(1)</script>" not in written
         assert HOSTILE in tags.text
+    written = html.render([hostile])
+    assert f"note {HOSTILE}" in Tags(written).text
+    # The plots of weights, of activations, of their error: layers and tensors.
+    assert sum(tip.startswith(f"{HOSTILE},") for tip in Tags(written).tips) >= 5
+
+
+@pytest.mark.parametrize("name", ["a\x00b", "a\x1b[31m", "a\ud800b", "a\nb", "a\ufffeb"])
+def test_names_that_no_document_can_hold_are_spelled_out(name: str) -> None:
+    build = a_build(layer=name, class_names=(name, "dog", "owl"), recipe={**a_report().recipe, "note": name})
+    for builds in ([build], [build, a_build(recipe={"name": "other"})]):
+        written = html.render(builds)
+        assert written.encode("utf-8")
+    spelled = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in name)
+    written = html.render([build])
+    assert any(tip.startswith(f"{spelled},") for tip in Tags(written).tips)
+    for svg in re.findall(r"<svg .*?</svg>", written, re.DOTALL):
+        ElementTree.fromstring(svg)
+
+
+def test_a_long_name_leaves_the_plot_its_room_and_is_whole_in_the_tip() -> None:
+    long = "model/features/" + "very_deep/" * 6 + "conv2d_17/Conv2D"
+    written = html.render([a_build(layer=long)])
+    assert f"{long}, its own rounding alone: 44.0 dB" in Tags(written).tips
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", written)
+    assert f"{long[:13]}…{long[-14:]}" in texts, "an axis has less room"
+    assert long not in texts
+    assert max(map(len, texts)) <= 62
 
 
 def test_the_verdict_comes_first() -> None:
@@ -168,6 +199,68 @@ def test_outputs_become_shares_the_best_first() -> None:
     assert sum(one.share for one in found) == pytest.approx(1)
     assert classes.guesses((900.0, 0.0), ())[0].share == 1.0, "no overflow"
     assert classes.guesses((1.0, 0.0), ())[0].name == "0", "without names: the number"
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_the_quantized_network_is_called_what_it_is(precision: str) -> None:
+    written = html.render([a_build(precision=precision)])
+    text = Tags(written).text
+    for expected in (
+        f"Where {precision} and float disagree", f"only {precision} right",
+        f"on 1 only {precision}, on 1 neither",
+        f"{precision} ONNX = TFLite: top-1 equal on 1,000 of 1,000", f"Parity of the {precision} pair",
+        f"{precision}.tflite on", f"float says cat, {precision} says dog",
+    ):  # fmt: skip
+        assert expected in text + written, expected
+    if precision != "int8":
+        assert "int8" not in Tags(re.sub(r'placeholder="[^"]*"', "", written)).text
+    figures = sizes.layer_figures(a_build(precision=precision).analysis, {
+        one.key: color_of(one) for one in a_report(precision=precision).artifacts
+    })  # fmt: skip
+    assert "var(--series-2)" in figures[-1].svg
+
+
+def test_without_labels_nothing_is_called_right() -> None:
+    """The dense network's answers stand for the labels: they are not the truth."""
+    build = a_build(is_labelled=False)
+    written = html.render([build])
+    text = Tags(written).text
+    for expected in (
+        "it answers as the dense float32 network, whose accuracy is not known",
+        "the dense network's answer, on 10,000 test images without labels", "Same answer as the dense network",
+        "not known which of the two is right", "Each class, int8.tflite, by the dense network's answers",
+        "12 other answers. Rows: the dense network's answer", "as dense",
+        "other answers than the dense network's, at most 1.00 pt: it is 0.20 pt",
+    ):  # fmt: skip
+        assert expected in text, expected
+    for wrong in (
+        "accuracy lost",
+        "in the right class",
+        "only float right",
+        "test accuracy, %",
+        "Rows: the truth",
+        "mistakes",
+    ):
+        assert wrong not in re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL), wrong
+    assert 'class="choose"' not in written
+    assert 'class="truth"' not in written
+    assert [one.title for one in classes.matrices(build.report)] == ["int8.tflite on litert"]
+    (dense, *_) = tables.summary(build.report).rows
+    assert dense[2] == "-", "it is held against itself"
+    (dense, *_) = tables.runtimes(build.report).rows
+    assert dense[3] == "-"
+    assert page.facts(build.report)[2].label == "same answer"
+
+
+def test_one_picture_of_several_is_shown() -> None:
+    analysis = a_build().analysis
+    assert analysis is not None and analysis.disagreements is not None
+    found = analysis.disagreements
+    one = found.model_copy(update={"shown": found.shown[:1]})
+    assert classes.disagreements_text(one).endswith(" 1 of them is shown.")
+    two = found.model_copy(update={"shown": found.shown[:2]})
+    assert classes.disagreements_text(two).endswith(" 2 of them are shown.")
+    assert "shown" not in classes.disagreements_text(found)
 
 
 def test_bytes_of_all_kinds_add_up() -> None:

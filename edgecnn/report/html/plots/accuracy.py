@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgecnn.report.html.plots.canvas import SMALL, Canvas, plot, short
 from edgecnn.report.html.svg import COLOR
+from edgecnn.report.letters import printable
 from edgecnn.units import format_share, format_size
 
 if TYPE_CHECKING:
@@ -33,8 +34,9 @@ def accuracy_against_size(
     max_bytes: Sequence[float] = (),
     min_accuracy: Sequence[float] = (),
     label_points: bool = True,
+    what: str = "Accuracy",
 ) -> tuple[Canvas, str]:
-    """Circles are ONNX, squares TFLite; dashed lines are limits of the budget."""
+    """Circles are ONNX, squares TFLite; dashed lines are limits of the budget. `what` an accuracy is of."""
     canvas = Canvas(300)
     axes = canvas.axes
     axes.set_xscale("log")
@@ -56,10 +58,10 @@ def accuracy_against_size(
         _label_points(axes, points)
     axes.margins(x=0.16, y=0.2)
     axes.set_xlabel("size of the file")
-    axes.set_ylabel("test accuracy, %")
+    axes.set_ylabel("test accuracy, %" if what == "Accuracy" else f"{what.lower()}, %")
     _size_axis(axes)
     said = "; ".join(f"{p.label} {format_size(p.size_bytes)} {format_share(p.accuracy)}" for p in points)
-    return canvas, f"Accuracy against size. {said}."
+    return canvas, f"{what} against size. {said}."
 
 
 def _label_points(axes: Axes, points: Sequence[Point]) -> None:
@@ -82,7 +84,8 @@ def _label_points(axes: Axes, points: Sequence[Point]) -> None:
 def _common_label(labels: Sequence[str]) -> str:
     """What files at one place share of their names: int8.onnx and int8.tflite are "int8"."""
     stems = {label.rpartition(".")[0] for label in labels}
-    return stems.pop() if len(labels) > 1 and len(stems) == 1 else "\n".join(labels)
+    common = stems.pop() if len(labels) > 1 and len(stems) == 1 else None
+    return "\n".join(map(printable, [common] if common else labels))
 
 
 def _size_axis(axes: Axes) -> None:

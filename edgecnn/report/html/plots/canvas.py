@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from edgecnn.errors import MissingExtraError
 from edgecnn.report.html.svg import COLOR, TIP, embedded
+from edgecnn.report.letters import printable, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 WIDTH = 410
 # Letters of labels within a plot.
 SMALL = 10.5
+# So many of them fit beside one another.
+ROW_LETTERS = 62
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "edgecnn",
@@ -72,7 +75,7 @@ class Canvas:
         """`text` is shown when `artist` is pointed at."""
         gid = f"{TIP}{len(self.tips)}"
         artist.set_gid(gid)
-        self.tips[gid] = text
+        self.tips[gid] = printable(text)
 
     def legend(self, handles: Sequence[Any], n_columns: int = 2) -> None:
         """What is what, below the plot."""
@@ -109,8 +112,9 @@ def plot(draw: Callable[..., tuple[Canvas, str]]) -> Callable[..., Markup]:
 
 def row_texts(axes: Axes, y: float, left: str, right: str) -> None:
     """A row's label at the left edge of the plot, its figures at the right one."""
+    left, right = printable(left), printable(right)
     place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": SMALL}
-    axes.text(0, y, left, **place)
+    axes.text(0, y, shortened(left, ROW_LETTERS - len(right)), **place)
     axes.text(1, y, right, ha="right", color=COLOR["muted"], **place)
 
 

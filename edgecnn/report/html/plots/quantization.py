@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgecnn.report.html.plots.canvas import Canvas, mark, patch, plot
 from edgecnn.report.html.svg import COLOR
+from edgecnn.report.letters import printable, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 # Pixels of a row.
 ROW = 24
 PALE = 0.28
+# Of longer labels little would be left for the plot beside them.
+LABEL_LETTERS = 28
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ def ranges(rows: Sequence[RangeRow]) -> tuple[Canvas, str]:
 
 
 def _rows_axis(axes: Axes, labels: Sequence[str]) -> None:
-    axes.set_yticks(range(len(labels)), labels, color=COLOR["ink"])
+    shown = [shortened(printable(label), LABEL_LETTERS) for label in labels]
+    axes.set_yticks(range(len(labels)), shown, color=COLOR["ink"])
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)

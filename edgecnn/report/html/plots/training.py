@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgecnn.report.html.plots.canvas import Canvas, mark, plot
 from edgecnn.report.html.svg import COLOR
+from edgecnn.report.letters import printable
 from edgecnn.units import format_share
 
 if TYPE_CHECKING:
@@ -84,8 +85,8 @@ def _epochs_axis(axes: Axes, runs: Sequence[Run], label: str) -> None:
         if epochs[0] > 1:
             axes.axvline(epochs[0] - 0.5, color=COLOR["muted"], linewidth=1, linestyle=(0, (2, 3)))
         axes.text(
-            epochs[0] - 0.35, 1.02, run.title.replace("prune ", "p "), transform=axes.get_xaxis_transform(),
-            fontsize=10, color=COLOR["muted"],
+            epochs[0] - 0.35, 1.02, printable(run.title).replace("prune ", "p "),
+            transform=axes.get_xaxis_transform(), fontsize=10, color=COLOR["muted"],
         )  # fmt: skip
         last = epochs[-1]
     axes.set_xlim(0.5, last + 0.5)

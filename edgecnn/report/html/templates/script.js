@@ -7,11 +7,12 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
     const cell = row.cells[column];
     return cell.dataset.key ? Number(cell.dataset.key) : cell.textContent.trim();
   };
-  const compare = (a, b) =>
-    typeof a === "number" && typeof b === "number" ? a - b
+  // Both ways, what shows no number comes after the numbers.
+  const compare = (a, b, sign) =>
+    typeof a === "number" && typeof b === "number" ? sign * (a - b)
     : typeof a === "number" ? -1
     : typeof b === "number" ? 1
-    : a.localeCompare(b, "en", { numeric: true });
+    : sign * a.localeCompare(b, "en", { numeric: true });
   [...table.tHead.rows[0].cells].forEach((head, column) => {
     const button = document.createElement("button");
     button.type = "button";
@@ -21,8 +22,8 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
       const down = head.getAttribute("aria-sort") === "ascending";
       for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
-      const rows = [...body.rows].sort((a, b) => compare(keyOf(a, column), keyOf(b, column)));
-      body.append(...(down ? rows.reverse() : rows));
+      const sign = down ? -1 : 1;
+      body.append(...[...body.rows].sort((a, b) => compare(keyOf(a, column), keyOf(b, column), sign)));
     });
   });
 }
