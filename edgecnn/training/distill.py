@@ -17,18 +17,22 @@ class Teacher:
     temperature: float
     weight: float
 
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """What the teacher says of `images` [batch, c, h, w]: [batch, classes], without a gradient."""
+        self.model.eval()
+        with torch.no_grad():
+            logits: torch.Tensor = self.model(images)
+        return logits
+
 
 def distillation_loss(
-    label_loss: torch.Tensor, logits: torch.Tensor, images: torch.Tensor, teacher: Teacher
+    label_loss: torch.Tensor, logits: torch.Tensor, teacher_logits: torch.Tensor, teacher: Teacher
 ) -> torch.Tensor:
     """`(1 - w) * label_loss + w * T^2 * KL(teacher || student)`, both softened by T.
 
-    `logits` [batch, classes] are the student's for `images` [batch, c, h, w]; the teacher sees the same images.
+    `logits` [batch, classes] are the student's, `teacher_logits` the teacher's for the same images.
     Source: G. Hinton et al., "Distilling the knowledge in a neural network", 2015, section 2.
     """
-    teacher.model.eval()
-    with torch.no_grad():
-        teacher_logits = teacher.model(images)
     t = teacher.temperature
     divergence = functional.kl_div(
         functional.log_softmax(logits / t, dim=1),

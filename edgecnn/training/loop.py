@@ -51,6 +51,7 @@ class Settings:
     freeze_epochs: int = 0
     layer_decay: float = 1.0
     ema: float = 0.0
+    precision: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -278,16 +279,22 @@ class Run:
 
     def step(self, images: torch.Tensor, targets: Targets) -> tuple[torch.Tensor, float]:
         """Learns from one batch [n, c, h, w]; the logits [n, classes] before it, and the mean loss."""
-        logits = self.model(images)
+        with self._multiplied(images.device):
+            logits = self.model(images).float()
+            taught = self.teacher.logits(images).float() if self.teacher else None
         loss = targets.loss(logits, self.settings.label_smoothing)
-        if self.teacher:
-            loss = distillation_loss(loss, logits, images, self.teacher)
+        if self.teacher and taught is not None:
+            loss = distillation_loss(loss, logits, taught, self.teacher)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         if self.average:
             self.average.update_parameters(self.model)
         return logits, loss.item()
+
+    def _multiplied(self, device: torch.device) -> torch.autocast:
+        """With bfloat16, convolutions and products round to it; weights and the optimizer stay float32."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16")
 
     def state(self, history: list[Epoch]) -> checkpoint.Checkpoint:
         optimizer_state = {

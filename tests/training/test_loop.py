@@ -163,7 +163,8 @@ def test_distillation_is_hintons_loss() -> None:
     images = TRAINING.normalized(TRAINING.images[:2])
     label_loss = torch.tensor(0.4)
     t, w = 2.0, 0.75
-    loss = distillation_loss(label_loss, student_logits, images, Teacher(teacher_net, t, w))
+    teacher = Teacher(teacher_net, t, w)
+    loss = distillation_loss(label_loss, student_logits, teacher.logits(images), teacher)
     with torch.no_grad():
         p = torch.softmax(teacher_net(images) / t, 1).numpy()
     q = torch.softmax(student_logits / t, 1).numpy()
@@ -174,7 +175,8 @@ def test_distillation_is_hintons_loss() -> None:
 def test_a_network_is_its_own_perfect_teacher() -> None:
     model = network()
     images = TRAINING.normalized(TRAINING.images[:8])
-    loss = distillation_loss(torch.tensor(0.0), model(images), images, Teacher(model, 3.0, 1.0))
+    teacher = Teacher(model, 3.0, 1.0)
+    loss = distillation_loss(torch.tensor(0.0), model(images), teacher.logits(images), teacher)
     assert math.isclose(float(loss.detach()), 0.0, abs_tol=1e-6)
 
 
@@ -243,6 +245,26 @@ def test_a_run_with_everything_cut_off_goes_on_with_the_same_bits(tmp_path: Path
     with pytest.raises(KeyboardInterrupt):
         train(network(), TRAINING, VALIDATION, settings, checkpoints=tmp_path, progress=StopAfter(19))
     assert train(resumed, TRAINING, VALIDATION, settings, checkpoints=tmp_path) == history
+    assert torch.equal(weights(whole), weights(resumed))
+
+
+def test_bfloat16_learns_and_keeps_float32_weights_and_goes_on_with_the_same_bits(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, epochs=6, precision="bfloat16")
+    taught, plain, whole, resumed = network(), network(), network(), network()
+    float32 = replace(settings, precision="float32")
+    train(taught, TRAINING, VALIDATION, float32)
+    teacher = Teacher(taught, 2.0, 0.5)
+    train(plain, TRAINING, VALIDATION, float32, teacher=teacher)
+    history = train(whole, TRAINING, VALIDATION, settings, teacher=teacher)
+    assert history[-1].validation_accuracy > 0.95
+    assert not torch.equal(weights(plain), weights(whole)), "nothing was rounded"
+    assert {p.dtype for p in whole.parameters()} == {torch.float32}
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            network(), TRAINING, VALIDATION, settings,
+            checkpoints=tmp_path, teacher=teacher, progress=StopAfter(19),
+        )  # fmt: skip
+    assert train(resumed, TRAINING, VALIDATION, settings, checkpoints=tmp_path, teacher=teacher) == history
     assert torch.equal(weights(whole), weights(resumed))
 
 
