@@ -22,7 +22,8 @@ from edgecnn import recipe_file
 from edgecnn.progress import Silent
 from edgecnn.recipe import FinetuneStep, PruneStep, Recipe
 from edgecnn.stages import StageStore
-from edgecnn.steps.networks import Workshop, network_stages
+from edgecnn.steps.compression import network_stages
+from edgecnn.steps.networks import Workshop
 from edgecnn.steps.quantization import quantize_stage
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "mnist_lenet5_int8.yaml"

@@ -11,9 +11,11 @@ from edgecnn.progress import Progress, Silent
 from edgecnn.recipe import Recipe
 from edgecnn.records import Artifact, BoardParity, FloatParity, Measurement, ParityRecord, Report, StageFigures
 from edgecnn.report import remarks
+from edgecnn.search.workers import Workers
 from edgecnn.stages import Planned, Stage, StageStore
 from edgecnn.steps.analysis import ANALYSIS_FILE, analysis_stage
 from edgecnn.steps.artifacts import export_stage
+from edgecnn.steps.compression import network_stages
 from edgecnn.steps.folds import folds_notes, folds_stage
 from edgecnn.steps.given_onnx import given_stage
 from edgecnn.steps.measurements import (
@@ -21,9 +23,10 @@ from edgecnn.steps.measurements import (
     record_for,
     with_times,
 )
-from edgecnn.steps.networks import Workshop, network_stages
+from edgecnn.steps.networks import Workshop
 from edgecnn.steps.own_model import refuse_code
 from edgecnn.steps.quantization import quantization_stages
+from edgecnn.steps.search import search_record
 from edgecnn.targets import open_target
 
 
@@ -35,13 +38,14 @@ def build(
     force: bool = False,
     allow_code: bool = False,
     data_folders: tuple[Path, ...] = (),
+    workers: Workers | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Builds the recipe into `output` (default: artifacts/<recipe name>) and returns what was found out.
 
     Stages whose inputs did not change are not done again, unless `force`. `overrides` are such as
     "train.epochs=3"; with `allow_code` a recipe whose network is a Python file may run it; `data_folders` are
-    searched for data sets and published weights first. A missed budget does not raise: see `Report.passed`.
+    searched for data sets and published weights first; `workers` do the trials of a search. A missed budget does not raise: see `Report.passed`.
     Raises EdgeCNNError.
     """
     loaded = recipe_file.load(Path(recipe_path), overrides)
@@ -50,8 +54,9 @@ def build(
     folder = build_folder.path_for(loaded.recipe, output)
     build_folder.check_source(folder, loaded, Path(recipe_path))
     with build_folder.claimed(folder, loaded.recipe):
-        plan = BuildPlan(Workshop(loaded.recipe, StageStore(folder), progress, data_folders, allow_code))
-        store = plan.shop.store
+        shop = Workshop(loaded.recipe, StageStore(folder), progress, data_folders, allow_code, workers)
+        plan = BuildPlan(shop)
+        store = shop.store
         if force:
             store.forget(plan.stages)
         for stage in plan.stages:
@@ -119,6 +124,7 @@ class BuildPlan:
         if self.folds:
             notes = [*folds_notes(store.facts(self.folds)), *notes]
         notes = [*store.facts(self.networks[0]).get("data_notes", ()), *notes]
+        search = search_record(self.shop, self.networks)
         return Report(
             recipe=_recipe_facts(recipe),
             # As it was when the files were timed.
@@ -132,8 +138,9 @@ class BuildPlan:
             board_parity=tuple(
                 BoardParity.model_validate(r) for facts in evaluated for r in facts["board_parity"]
             ),
+            search=search,
             verdicts=gate.judge(recipe.budget, artifacts),
-            notes=(*notes, *remarks.on_speed(artifacts)),
+            notes=(*remarks.on_search(search), *notes, *remarks.on_speed(artifacts)),
         )
 
     def _measured(self, artifact: Artifact) -> Artifact:

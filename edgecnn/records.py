@@ -23,6 +23,38 @@ class Latency(Record):
     mean: float
     p90: float
     p99: float
+    max: float | None = Field(None, description="None in reports that did not keep it")
+
+
+class Launch(Record):
+    """One process that timed an artifact: its warm-up, and the machine around its timed phase.
+
+    What ends in `_before` and `_after` was read at those moments; None is what the machine does not tell.
+    """
+
+    load_ms: float
+    first_run_ms: float
+    warmup_runs: int
+    warmup_s: float
+    warmup_steady: bool
+    n_runs: int
+    timed_every: int
+    timed_phase_s: float
+    n_samples: int = Field(description="of the record's `samples_ms`, in the order of the launches")
+    cpu_wall_ratio: float = Field(description="CPU seconds of the process per second of the timed phase")
+    involuntary_switches: int
+    major_faults: int
+    other_cpu_share: float | None = Field(description="of the machine's CPU time, taken by other processes")
+    load_1min_before: float | None
+    load_1min_after: float | None
+    governor_before: str | None
+    governor_after: str | None
+    clock_mhz_before: float | None
+    clock_mhz_after: float | None
+    temperature_c_before: float | None
+    temperature_c_after: float | None
+    throttle_flags_before: int | None
+    throttle_flags_after: int | None
 
 
 class ClassFigures(Record):
@@ -69,15 +101,21 @@ class Measurement(Record):
     target: str
     emulated: bool
     num_threads: int
+    delegate: str | None = Field(None, description="XNNPACK or none; None where the runtime does not tell")
+    delegate_version: str | None = None
+    affinity: tuple[int, ...] | None = Field(None, description="cores that the process might run on")
     load_ms: float | None = None
     first_run_ms: float | None = None
+    warmup_rule: str | None = Field(None, description="what ends the warm-up, and when it is given up")
     warmup_runs: int | None = None
+    warmup_steady: bool | None = None
     n_runs: int | None = None
     timed_every: int | None = None
     latency_ms: Latency | None = None
     median_interval_ms: tuple[float, float] | None = None
     peak_rss_bytes: int | None = None
     rss_before_load_bytes: int | None = None
+    rss_method: str | None = Field(None, description="how the peak was read")
     n_images: int
     accuracy: float
     accuracy_drop: float
@@ -92,6 +130,8 @@ class Measurement(Record):
     rejection: Rejection | None = None
     warnings: tuple[Doubt, ...] = ()
     samples_ms: tuple[float, ...] = ()
+    launches: tuple[Launch, ...] = ()
+    environment: dict[str, Any] | None = Field(None, description="the machine that took the times")
 
 
 class Artifact(Record):
@@ -125,8 +165,40 @@ class StageFigures(Record):
     weight_bytes: int
     file_bytes: int = Field(description="of the .tflite")
     gzip_bytes: int = Field(description="of the .tflite, gzipped")
+    entropy_bytes: int | None = Field(
+        None, description="what an ideal order-0 entropy coder would need for the stored weights and biases"
+    )
+    n_zeros: int | None = Field(None, description="weights and biases that are stored and exactly zero")
+    zero_share: float | None = Field(None, description="0..1, of all that are stored")
+    zero_bytes: int | None = Field(None, description="what the zeros take in the file: they saved nothing")
     validation_accuracy: float | None = Field(description="None where the pictures have no labels")
     seconds: float
+
+
+class SearchTrial(Record):
+    """One trial of a search: the widths it tried, what the file costs, what the quantized network is worth."""
+
+    extent: Literal["screen", "final"] = Field(description="a short training, or the whole one")
+    origin: str
+    widths: tuple[int, ...]
+    cost: float
+    accuracy: float = Field(description="on the validation images")
+
+
+class Search(Record):
+    """What a search was for, and all that it tried. The test images had no say in it."""
+
+    minimize: Literal["size", "macs", "latency"]
+    layers: tuple[str, ...]
+    needed_accuracy: float
+    chosen: tuple[int, ...]
+    trials: tuple[SearchTrial, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether what was chosen is as accurate as asked for."""
+        finals = (one for one in self.trials if one.extent == "final" and one.widths == self.chosen)
+        return any(one.accuracy >= self.needed_accuracy for one in finals)
 
 
 class ParityRecord(Record):
@@ -176,6 +248,7 @@ class Verdict(Record):
     limit: float
     actual: float | None
     status: Status
+    said: str = Field("", description="why it is refused")
 
 
 class Report(Record):
@@ -189,6 +262,7 @@ class Report(Record):
     parity: tuple[ParityRecord, ...]
     float_parity: tuple[FloatParity, ...] = ()
     board_parity: tuple[BoardParity, ...] = ()
+    search: Search | None = None
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...] = ()
 

@@ -73,3 +73,10 @@ def format_points(fraction: float, *, signed: bool = False) -> str:
     """A difference of fractions in percentage points, without the unit: 0.0016 -> "0.16"."""
     points = round(fraction * 100, 2) + 0.0  # no "-0.00"
     return f"{points:+.2f}" if signed else f"{points:.2f}"
+
+
+def format_cost(minimized: str, cost: float) -> str:
+    """What a search minimizes ("size", "macs", "latency"), with its unit."""
+    if minimized == "macs":
+        return f"{cost:,.0f} MACs"
+    return format_size(cost) if minimized == "size" else format_ms(cost)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,12 @@ def init(path: Path, folder: Path | None) -> None:
 @data_folders
 @click.option("--force", is_flag=True, help="Do every stage again.")
 @click.option("--allow-code", is_flag=True, help="Run the Python file that the recipe names as its model.")
+@click.option(
+    "--workers", type=click.IntRange(1, 256), default=1, help="Processes that do the trials of a search."
+)
+@click.option(
+    "--ray", "ray_address", metavar="ADDRESS", help="Do the trials on this Ray cluster; auto: a running one."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would run and why; write nothing.")
 @json_option
 @common
@@ -56,6 +63,8 @@ def build(
     data_folders: tuple[Path, ...],
     force: bool,
     allow_code: bool,
+    workers: int,
+    ray_address: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -71,6 +80,7 @@ def build(
       edgecnn build recipe.yaml --set train.epochs=3 --set seed=1 -o /tmp/quick
     """
     from edgecnn import pipeline
+    from edgecnn.search.workers import chosen_workers
 
     asked: dict[str, Any] = {"overrides": overrides, "data_folders": data_folders, "force": force}
     if dry_run:
@@ -78,8 +88,10 @@ def build(
         rows = [{"stage": p.stage.name, "will_run": p.will_run, "why": p.why} for p in planned]
         print_json(rows) if as_json else _print_plan(rows)
         return
-    with terminal_progress() as progress:
-        report = pipeline.build(recipe, output, **asked, allow_code=allow_code, progress=progress)
+    with terminal_progress() as progress, closing(chosen_workers(workers, ray_address)) as chosen:
+        report = pipeline.build(
+            recipe, output, **asked, allow_code=allow_code, workers=chosen, progress=progress
+        )
     finish_report(report, as_json)
 
 

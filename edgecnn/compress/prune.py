@@ -7,7 +7,7 @@ channels at its place; what is added to it: the same channels).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch_pruning
@@ -67,6 +67,23 @@ def prune(
         least = torch.argsort(importance, stable=True)[: n_channels - width]
         graph.get_pruning_group(layer, remove, idxs=sorted(least.tolist())).prune()
     model.zero_grad(set_to_none=True)
+
+
+def channel_importance(
+    model: nn.Module, layers: Iterable[str], criterion: str, images_nchw: torch.Tensor, labels: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """By layer, what each of its output channels is worth by `criterion` (see `prune`): float [channels]."""
+    by_name = dict(model.named_modules())
+    if criterion == "taylor":
+        _accumulate_gradients(model, images_nchw, labels)
+    score = _importance(criterion, seed=0)
+    graph = torch_pruning.DependencyGraph().build_dependency(model, example_inputs=images_nchw[:1])
+    worth = {}
+    for name in layers:
+        channels = list(range(by_name[name].weight.shape[0]))
+        worth[name] = score(graph.get_pruning_group(by_name[name], _remover(by_name[name]), idxs=channels))
+    model.zero_grad(set_to_none=True)
+    return {name: values.detach().cpu() for name, values in worth.items()}
 
 
 def cut(model: nn.Module, widths: dict[str, int], input_shape: tuple[int, int, int]) -> None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 from onnx import numpy_helper, shape_inference
+
+# Types that weights and biases are stored in.
+WEIGHT_BITS = {"float32": 32, "float16": 16, "int32": 32, "int8": 8, "int4": 4}
 
 
 @dataclass(frozen=True)
@@ -59,3 +64,73 @@ def tflite_weight_bytes(tflite: bytes) -> int:
 
     model = schema.Model.GetRootAs(tflite, 0)
     return sum(model.Buffers(index).DataLength() for index in range(model.BuffersLength()))
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How well a .tflite file stores its weights and biases.
+
+    `entropy_bytes`: the least that an ideal order-0 entropy coder would need for them; `n_zeros` of them are
+    stored although they are exactly zero, a share of `zero_share`, and take `zero_bytes`.
+    """
+
+    entropy_bytes: int
+    n_zeros: int
+    zero_share: float
+    zero_bytes: int
+
+
+def tflite_storage(tflite: bytes) -> Storage:
+    """What the weights and biases of a .tflite file could be coded in, and the zeros among them.
+
+    The bound is Shannon's, for each tensor n * H(its values) (C. Shannon, "A mathematical theory of
+    communication", 1948): no coder that takes one value at a time needs less. Of floats a decoder must be told
+    each distinct value as well, so that is added, up to what they take as they are; of integers it knows them.
+    """
+    found = [_numbers(*stored) for stored in _stored_weights(tflite)]
+    zeros = [int(np.count_nonzero(numbers == 0)) for numbers, _ in found]
+    n_all = sum(numbers.size for numbers, _ in found)
+    zero_bits = sum(n * bits for n, (_, bits) in zip(zeros, found, strict=True))
+    return Storage(
+        entropy_bytes=math.ceil(sum(_entropy_bits(numbers, bits) for numbers, bits in found) / 8),
+        n_zeros=sum(zeros),
+        zero_share=sum(zeros) / n_all if n_all else 0.0,
+        zero_bytes=math.ceil(zero_bits / 8),
+    )
+
+
+def _stored_weights(tflite: bytes) -> Iterator[tuple[str, int, np.ndarray]]:
+    """Type, number of values and bytes of each constant that holds weights or biases; shared ones once.
+
+    int32 without a scale is no bias, but a shape or axes.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = {code: name for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
+    model = schema.Model.GetRootAs(tflite, 0)
+    seen: set[int] = set()
+    for graph in map(model.Subgraphs, range(model.SubgraphsLength())):
+        for tensor in map(graph.Tensors, range(graph.TensorsLength())):
+            buffer, dtype = tensor.Buffer(), names[tensor.Type()].lower()
+            length = model.Buffers(buffer).DataLength()
+            is_scaled = tensor.Quantization() is not None and tensor.Quantization().ScaleLength() > 0
+            if not length or buffer in seen or dtype not in WEIGHT_BITS or (dtype == "int32" and not is_scaled):
+                continue
+            seen.add(buffer)
+            n_values = math.prod(tensor.Shape(axis) for axis in range(tensor.ShapeLength()))
+            yield dtype, n_values, model.Buffers(buffer).DataAsNumpy()
+
+
+def _numbers(dtype: str, n_values: int, content: np.ndarray) -> tuple[np.ndarray, int]:
+    """The values of a tensor, and the bits that each takes. Of int4 the lower half of a byte is first."""
+    if dtype != "int4":
+        return content.view(dtype), WEIGHT_BITS[dtype]
+    halves = np.stack([content & 15, content >> 4], axis=1).ravel()[:n_values].astype(np.int8)
+    return np.where(halves > 7, halves - 16, halves), WEIGHT_BITS[dtype]
+
+
+def _entropy_bits(numbers: np.ndarray, bits: int) -> float:
+    _, counts = np.unique(numbers, return_counts=True)
+    coded = float(-np.sum(counts * np.log2(counts / numbers.size)))
+    table = counts.size * bits if np.issubdtype(numbers.dtype, np.floating) else 0
+    return min(coded + table, float(numbers.size * bits))

@@ -6,11 +6,12 @@ A fault is an object too: {"error": what, "fix": how to mend it}, with exit code
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 import time
 import traceback
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, NoReturn, Optional, Tuple
 
@@ -105,8 +106,11 @@ def _add_benchmark(verbs: Any) -> None:
     plan = Plan()
     verb = verbs.add_parser("benchmark", help="latency of single inferences at batch 1")
     _add_model(verb)
-    verb.add_argument("--warmup-s", type=float, default=plan.warmup_s)
-    verb.add_argument("--warmup-runs", type=int, default=plan.warmup_runs)
+    verb.add_argument("--window-s", type=float, default=plan.window_s, help="of the warm-up, at least")
+    verb.add_argument("--window-runs", type=int, default=plan.window_runs, help="of the warm-up, at least")
+    verb.add_argument(
+        "--most-warmup-s", type=float, default=plan.most_warmup_s, help="where it does not become steady"
+    )
     verb.add_argument("--min-s", type=float, default=plan.min_s, help="seconds of the timed phase")
     verb.add_argument("--min-samples", type=int, default=plan.min_samples)
     verb.add_argument("--samples-per-s", type=int, default=plan.samples_per_s)
@@ -168,14 +172,9 @@ def _evaluate(options: argparse.Namespace) -> Dict[str, Any]:
         options.model, manifest, images, _runtime(options), options.threads, not options.no_optimize
     )
     seconds = time.perf_counter() - start
-    try:
-        # A file object: numpy.save would add .npy to a name that lacks it.
-        with options.output.open("wb") as file:
-            np.save(file, outputs)
-    except OSError as fault:
-        raise DeviceError(
-            f"cannot write {options.output}: {fault.strerror}", "name another --output"
-        ) from fault
+    content = io.BytesIO()
+    np.save(content, outputs)
+    _write(options.output, content)
     return {
         "output": str(options.output),
         "shape": list(outputs.shape),
@@ -185,9 +184,7 @@ def _evaluate(options: argparse.Namespace) -> Dict[str, Any]:
 
 
 def _benchmark(options: argparse.Namespace) -> Dict[str, Any]:
-    plan = Plan(
-        options.warmup_s, options.warmup_runs, options.min_s, options.min_samples, options.samples_per_s
-    )
+    plan = Plan(**{field.name: getattr(options, field.name) for field in fields(Plan)})
     return benchmark(options.model, _runtime(options), options.threads, plan)
 
 
@@ -199,13 +196,23 @@ def _run(options: argparse.Namespace) -> Dict[str, Any]:
     except (OSError, ValueError) as fault:
         raise DeviceError(f"cannot read {options.inputs}: {fault}", "name an .npz file") from fault
     outputs = run(options.model, inputs, _runtime(options), options.threads, not options.no_optimize)
-    # Names of tensors may be no names of keywords; a file object keeps the name of the file.
-    with options.output.open("wb") as file:
-        np.savez(file, **outputs)
+    content = io.BytesIO()
+    np.savez(content, **outputs)
+    _write(options.output, content)
     return {
         "output": str(options.output),
         "shapes": {name: list(array.shape) for name, array in outputs.items()},
     }
+
+
+def _write(path: Path, content: io.BytesIO) -> None:
+    """By way of memory: numpy would add a suffix to the name, and does not tell why a disk takes no more."""
+    try:
+        path.write_bytes(content.getbuffer())
+    except OSError as fault:
+        raise DeviceError(
+            f"cannot write {path}: {fault.strerror}", "free some space there, or name another --output"
+        ) from fault
 
 
 def _memory(options: argparse.Namespace) -> Dict[str, Any]:

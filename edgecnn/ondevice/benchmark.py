@@ -18,18 +18,45 @@ from edgecnn.ondevice.manifest import DeviceError, TensorSpec
 from edgecnn.ondevice.runtimes import load_model, runtime_class
 
 NANOSECONDS = 1_000_000_000
+# A clock that is still rising, and pages that are still being read, make one window slower than the next.
+STEADY_WINDOWS = 3
+STEADY_WITHIN = 0.05
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to warm up and to measure. Both phases end when their time *and* their count are reached."""
+    """How long to warm up and to measure.
 
-    warmup_s: float = 0.15
-    warmup_runs: int = 10
+    A window of the warm-up, and the timed phase, end when their time *and* their count are reached.
+    """
+
+    window_s: float = 0.05
+    window_runs: int = 4
+    most_warmup_s: float = 3.0
+    """When warming up is given up; STEADY_WINDOWS are run in any case."""
     min_s: float = 1.0
     min_samples: int = 50
     samples_per_s: int = 2000
     """At most about so many inferences a second are timed by themselves, so that all samples can be kept."""
+
+    @property
+    def warmup_rule(self) -> str:
+        """What ends the warm-up, for the record."""
+        return (
+            f"steady: medians of {STEADY_WINDOWS} successive windows within {STEADY_WITHIN:.0%},"
+            f" each of {self.window_s:g} s and {self.window_runs} inferences at least;"
+            f" given up after {self.most_warmup_s:g} s"
+        )
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """How the warm-up went; `run_ns` is the median of its last window, in nanoseconds."""
+
+    n_runs: int
+    seconds: float
+    is_steady: bool
+    run_ns: float
 
 
 def benchmark(
@@ -48,20 +75,26 @@ def benchmark(
     load_ns = time.perf_counter_ns() - start
     runtime.prepare(example_input(runtime.single_input()))
     first_run_ns = _timed(runtime.invoke)
-    warmup_runs, run_ns = warm_up(runtime.invoke, plan)
+    warmup = warm_up(runtime.invoke, plan)
     # An inference every 0.5 ms is timed by itself. Those between run untimed, which keeps the caches and the
     # clock in the same state: the samples are a systematic sample of single inferences.
-    timed_every = max(1, int(NANOSECONDS / plan.samples_per_s / max(run_ns, 1)))
+    timed_every = max(1, int(NANOSECONDS / plan.samples_per_s / max(warmup.run_ns, 1)))
     usage = _Usage()
     samples_ns = timed_phase(runtime.invoke, plan, timed_every)
     costs = usage.since_start()
     return {
         "runtime": runtime_name,
         "runtime_version": runtime.version,
+        "delegate": runtime.delegate,
+        "delegate_version": runtime.delegate_version,
         "num_threads": num_threads,
+        "affinity": environment.affinity(),
         "load_ms": load_ns / 1e6,
         "first_run_ms": first_run_ns / 1e6,
-        "warmup_runs": warmup_runs,
+        "warmup_rule": plan.warmup_rule,
+        "warmup_runs": warmup.n_runs,
+        "warmup_s": warmup.seconds,
+        "warmup_steady": warmup.is_steady,
         "n_runs": len(samples_ns) * timed_every,
         "timed_every": timed_every,
         "samples_ms": [ns / 1e6 for ns in samples_ns],
@@ -73,7 +106,7 @@ def benchmark(
 
 
 def _check(plan: Plan) -> None:
-    if plan.min_samples < 1 or plan.samples_per_s < 1 or plan.min_s < 0 or plan.warmup_s < 0:
+    if min(plan.min_samples, plan.samples_per_s, plan.window_runs) < 1 or plan.min_s < 0:
         raise DeviceError(f"nothing can be measured with {plan}", "ask for at least one sample")
 
 
@@ -92,18 +125,30 @@ def example_input(spec: TensorSpec) -> np.ndarray:
     return random.standard_normal(shape).astype(spec.dtype)
 
 
-def warm_up(invoke: Callable[[], None], plan: Plan) -> Tuple[int, float]:
-    """Runs until both warm-up limits are reached: the number of runs, and nanoseconds of one at the end."""
+def warm_up(invoke: Callable[[], None], plan: Plan) -> WarmUp:
+    """Runs in windows until an inference takes as long in one as in the next: see `Plan.warmup_rule`."""
     clock = time.perf_counter_ns
-    end = clock() + int(plan.warmup_s * NANOSECONDS)
-    recent: List[int] = []
-    n_runs = 0
-    while n_runs < plan.warmup_runs or clock() < end:
-        recent.append(_timed(invoke))
-        n_runs += 1
-        if len(recent) > 200:
-            recent = recent[100:]
-    return n_runs, float(np.median(recent)) if recent else float(_timed(invoke))
+    start, n_runs = clock(), 0
+    medians: List[float] = []
+    while True:
+        window = _window(invoke, plan)
+        n_runs += len(window)
+        medians.append(float(np.median(window)))
+        latest = medians[-STEADY_WINDOWS:]
+        seconds = (clock() - start) / NANOSECONDS
+        if len(latest) == STEADY_WINDOWS:
+            is_steady = max(latest) <= (1 + STEADY_WITHIN) * min(latest)
+            if is_steady or seconds >= plan.most_warmup_s:
+                return WarmUp(n_runs, seconds, is_steady, latest[-1])
+
+
+def _window(invoke: Callable[[], None], plan: Plan) -> List[int]:
+    """Nanoseconds of each inference of one window."""
+    end = time.perf_counter_ns() + int(plan.window_s * NANOSECONDS)
+    durations: List[int] = []
+    while len(durations) < plan.window_runs or time.perf_counter_ns() < end:
+        durations.append(_timed(invoke))
+    return durations
 
 
 def timed_phase(invoke: Callable[[], None], plan: Plan, timed_every: int) -> List[int]:

@@ -8,7 +8,7 @@ import shutil
 import struct
 import subprocess
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 
 def probe(root: Path = Path("/")) -> Dict[str, Any]:
@@ -23,7 +23,6 @@ def probe(root: Path = Path("/")) -> Dict[str, Any]:
         "arch": platform.machine(),
         "bits": struct.calcsize("P") * 8,
         "n_cores": usable_cores(),
-        "governor": governor(root),
         "memory_bytes": memory_bytes(root),
         "board_model": board_model(root),
         "os": os_name(root),
@@ -38,8 +37,9 @@ def probe(root: Path = Path("/")) -> Dict[str, Any]:
 
 
 def conditions(root: Path = Path("/")) -> Dict[str, Any]:
-    """What changes from minute to minute: load, clock, temperature, throttling."""
+    """What changes from minute to minute: load, governor, clock, temperature, throttling."""
     return {
+        "governor": governor(root),
         "load_1min": load_1min(root),
         "clock_mhz": clock_mhz(root),
         "temperature_c": temperature_c(root),
@@ -57,9 +57,13 @@ def board_model(root: Path) -> Optional[str]:
 
 def usable_cores() -> int:
     """Cores that this process may run on; a container or `taskset` may have left it fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    cores = affinity()
+    return len(cores) if cores else os.cpu_count() or 1
+
+
+def affinity() -> Optional[List[int]]:
+    """The numbers of those cores; None where the system does not tell (not Linux)."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
 def cpu_model(root: Path) -> Optional[str]:

@@ -36,7 +36,6 @@ def survey(root: Path = Path("/")) -> Dict[str, Any]:
         "has_picamera2": importlib.util.find_spec("picamera2") is not None,
         "memory_bytes": environment.memory_bytes(root),
         "disk_free_bytes": shutil.disk_usage(Path.home()).free,
-        "governor": environment.governor(root),
         "emulated": environment.is_emulated(root),
         **environment.conditions(root),
     }

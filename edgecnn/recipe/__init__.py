@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from edgecnn.data import DATASETS
-from edgecnn.models import ALL_MODELS, fitting_stem
+from edgecnn.models import ALL_MODELS, MODELS, fitting_stem
 from edgecnn.ondevice.manifest import Preprocessing
 from edgecnn.recipe.data_spec import DataSpec, Scaling, data_parameters
 from edgecnn.recipe.limits import Budget, RejectSpec
@@ -37,6 +37,8 @@ from edgecnn.recipe.steps import (
     QatStep,
     QuantizeSpec,
     QuantizeStep,
+    SearchSpec,
+    SearchStep,
     Step,
     TrainSpec,
 )
@@ -68,6 +70,7 @@ class Recipe(Spec):
             raise ValueError("compress: qat must be the last step, right behind quantize")
         if QuantizeStep in kinds[: -2 if QatStep in kinds else -1]:
             raise ValueError("compress: quantize must be the last step but for qat, and stand there once")
+        self._search_fits(kinds)
         if self.data.folds and (self.model.name == "onnx" or not self.train.epochs):
             raise ValueError("data: folds trains networks, and this recipe trains none: leave folds out")
         if self.train.epochs == 0 and self.model.weights is None and self.model.name != "onnx":
@@ -82,6 +85,16 @@ class Recipe(Spec):
             if len(set(values)) < len(values):
                 raise ValueError(f"{key}: a name stands there twice")
         return self
+
+    def _search_fits(self, kinds: list[type]) -> None:
+        if SearchStep not in kinds:
+            return
+        if {PruneStep, FinetuneStep} & set(kinds) or kinds.count(SearchStep) > 1:
+            raise ValueError("compress: search prunes and fine-tunes: leave prune and finetune out")
+        if self.model.name not in MODELS:
+            raise ValueError(f"compress: search is for {', '.join(MODELS)}; prune takes any network")
+        if self.model.simple_bypass:
+            raise ValueError("compress: search changes widths one by one, and simple_bypass ties them together")
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -118,6 +131,9 @@ class Recipe(Spec):
             *(f"{precision}.{suffix}" for precision in precisions for suffix in self.export),
         )
 
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
     @property
     def sha256(self) -> str:
         """The hash of what decides the files: where they are measured and what they may cost does not."""
@@ -130,7 +146,7 @@ def json_schema() -> dict[str, Any]:
     schema = Recipe.model_json_schema(by_alias=True)
     steps = schema["properties"]["compress"]["items"]
     schema["properties"]["compress"]["items"] = {
-        "anyOf": [{"enum": [name for name in STEPS if name != "prune"]}, *steps["oneOf"]]
+        "anyOf": [{"enum": [name for name in STEPS if name not in ("prune", "search")]}, *steps["oneOf"]]
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -155,6 +171,7 @@ __all__ = [
     "QuantizeSpec",
     "Recipe",
     "Scaling",
+    "SearchSpec",
     "Spec",
     "check_widths",
     "data_parameters",

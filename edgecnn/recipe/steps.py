@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from edgecnn.models import ALL_MODELS
+from edgecnn.models import ALL_MODELS, MODELS
 from edgecnn.recipe.model_spec import target_widths
-from edgecnn.recipe.spec import Spec
+from edgecnn.recipe.spec import Spec, limit
+from edgecnn.units import parse_points
 
 Augmentation = Literal["shift", "rotate", "scale", "flip", "crop", "color"]
 
@@ -20,6 +21,9 @@ Optimizer = Literal["adamw", "sgd"]
 
 
 Schedule = Literal["one_cycle", "cosine"]
+
+
+Cost = Literal["size", "macs", "latency"]
 
 
 QuantizationEngine = Literal["neural-compressor", "onnxruntime"]
@@ -90,16 +94,21 @@ class PruneSpec(Spec):
         return target_widths(start, self.ratio or 0, self.round_to or ALL_MODELS[model].round_to)
 
 
-class FinetuneSpec(Spec):
-    """Training of the network as it is now, with the settings of `train` where they are not given here."""
+class LearningSpec(Spec):
+    """Training of a network that was trained before, which may learn from a teacher, too."""
 
     epochs: int = Field(4, ge=1, le=10_000)
     learning_rate: float = Field(2e-3, gt=0, le=100)
+    temperature: float = Field(3.0, gt=0, le=100, description="softness of the teacher's outputs")
+    teacher_weight: float = Field(0.7, ge=0, le=1, description="share of the loss that the teacher gives")
+
+
+class FinetuneSpec(LearningSpec):
+    """Training of the network as it is now, with the settings of `train` where they are not given here."""
+
     teacher: Literal["dense"] | None = Field(
         None, description="learn from the outputs of the dense network, too"
     )
-    temperature: float = Field(3.0, gt=0, le=100, description="softness of the teacher's outputs")
-    teacher_weight: float = Field(0.7, ge=0, le=1, description="share of the loss that the teacher gives")
 
 
 class QuantizeSpec(Spec):
@@ -122,6 +131,40 @@ class QatSpec(FinetuneSpec):
     )
 
 
+class SearchSpec(LearningSpec):
+    """Finds the widths of all layers: the cheapest network whose quantized accuracy drops by no more than it
+    may, on the validation images. In place of prune and finetune; what follows is done to every trial, too.
+    """
+
+    minimize: Cost = Field("size", description="bytes of the .tflite file, multiply-accumulates, or latency")
+    max_accuracy_drop: Annotated[float, *limit(parse_points, "0.3 pt")] = Field(
+        description="against the dense network, on the validation images"
+    )
+    trials: int = Field(40, ge=1, le=10_000, description="short trainings")
+    screen_epochs: int = Field(2, ge=1, le=10_000, description="epochs of a short training")
+    finalists: int = Field(4, ge=1, le=1000, description="how many are trained for all of `epochs`, at most")
+    epochs: int = Field(8, ge=1, le=10_000)
+    teacher: str | None = Field(
+        "dense", description="learn from the dense network, or from another one, such as lenet5_caffe"
+    )
+    round_to: int | None = Field(
+        None, ge=1, le=256, description="widths are multiples; default: 8 for SqueezeNet, else 1"
+    )
+
+    @field_validator("teacher")
+    @classmethod
+    def _known_teacher(cls, teacher: str | None) -> str | None:
+        if teacher not in (None, "dense", *MODELS):
+            raise ValueError(f"a teacher is dense, or one of {', '.join(MODELS)}")
+        return teacher
+
+    @model_validator(mode="after")
+    def _screening_is_shorter(self) -> SearchSpec:
+        if self.screen_epochs > self.epochs:
+            raise ValueError("screen_epochs must not be more than epochs")
+        return self
+
+
 class PruneStep(Spec):
     prune: PruneSpec
 
@@ -138,11 +181,16 @@ class QatStep(Spec):
     qat: QatSpec = QatSpec()
 
 
+class SearchStep(Spec):
+    search: SearchSpec
+
+
 STEPS: dict[str, type[Spec]] = {
     "prune": PruneStep,
     "finetune": FinetuneStep,
     "quantize": QuantizeStep,
     "qat": QatStep,
+    "search": SearchStep,
 }
 
 
@@ -150,6 +198,7 @@ Step = Annotated[
     Annotated[PruneStep, Tag("prune")]
     | Annotated[FinetuneStep, Tag("finetune")]
     | Annotated[QuantizeStep, Tag("quantize")]
-    | Annotated[QatStep, Tag("qat")],
+    | Annotated[QatStep, Tag("qat")]
+    | Annotated[SearchStep, Tag("search")],
     Discriminator(lambda step: next(iter(step if isinstance(step, dict) else type(step).model_fields))),
 ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from edgecnn.records import Artifact, Measurement
+from edgecnn.records import Artifact, Measurement, Search
+from edgecnn.units import format_cost, format_share
 
 # Below this many multiply-accumulates, what onnxruntime spends on each node outweighs the arithmetic.
 FEW_MACS = 5_000_000
@@ -17,6 +18,22 @@ def shown_measurement(artifact: Artifact) -> Measurement | None:
     """The record that a one-line summary shows: one thread on the preferred runtime."""
     single = [m for m in artifact.measurements if m.num_threads == 1]
     return next(iter(single), next(iter(artifact.measurements), None))
+
+
+def on_search(search: Search | None) -> tuple[str, ...]:
+    """What a search chose, and of how many; that nothing was accurate enough."""
+    if search is None:
+        return ()
+    chosen = next(one for one in search.trials if one.extent == "final" and one.widths == search.chosen)
+    n_finals = sum(one.extent == "final" for one in search.trials)
+    widths = "-".join(map(str, search.chosen))
+    said = (
+        f"search: {len(search.trials) - n_finals} trials and {n_finals} whole trainings chose widths {widths}: "
+        f"{format_cost(search.minimize, chosen.cost)} at {format_share(chosen.accuracy)} on validation "
+        f"(needed: {format_share(search.needed_accuracy)})"
+    )
+    advice = "" if search.holds else "; nothing was accurate enough: allow more drop, trials or epochs"
+    return (said + advice,)
 
 
 def on_speed(artifacts: Iterable[Artifact]) -> tuple[str, ...]:
@@ -60,7 +77,7 @@ def _reason(measurement: Measurement, artifact: Artifact) -> str:
 
 
 # Doubts about a figure itself; a governor that is not fixed is told, and compares alike for both files.
-DISTURBED = frozenset({"busy", "rounds_disagree", "throttled", "swapped"})
+DISTURBED = frozenset({"busy", "rounds_disagree", "throttled", "swapped", "unsteady", "bimodal"})
 
 
 def comparisons(records: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -6,9 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgecnn.records import Artifact, BoardParity, FloatParity, Measurement, ParityRecord, Report, Verdict
+from edgecnn.records import (
+    Artifact,
+    BoardParity,
+    FloatParity,
+    Measurement,
+    ParityRecord,
+    Report,
+    SearchTrial,
+    StageFigures,
+    Verdict,
+)
 from edgecnn.report.remarks import shown_measurement
-from edgecnn.units import format_ms, format_points, format_share, format_size
+from edgecnn.units import format_cost, format_ms, format_points, format_share, format_size
 
 NONE = "-"
 TIMES = ("min", "median", "mean", "p90", "p99")
@@ -149,7 +159,11 @@ def _most_taken_for(measurement: Measurement | None, index: int) -> str:
 
 
 def ledger(report: Report) -> Table:
-    """The network after each stage, as the .tflite that it would be."""
+    """The network after each stage, as the .tflite that it would be.
+
+    "entropy" is what an ideal order-0 entropy coder would need for its weights and biases, "zeros" are those of
+    them that are stored all the same: what pruning without removing, or sharing of weights, did not save.
+    """
     rows = [
         (
             row.stage,
@@ -158,13 +172,48 @@ def ledger(report: Report) -> Table:
             format_size(row.weight_bytes),
             format_size(row.file_bytes),
             format_size(row.gzip_bytes),
+            NONE if row.entropy_bytes is None else format_size(row.entropy_bytes),
+            _stored_zeros(row),
             format_share(row.validation_accuracy),
             f"{row.seconds:.0f} s",
         )
         for row in report.stages
     ]
-    header = ("stage", "params", "MACs", "weights", ".tflite", "gzipped", "validation", "took")
-    return Table("Stage by stage", header, tuple(rows), frozenset(range(1, 8)))
+    header = ("stage", "params", "MACs", "weights", ".tflite", "gzipped", "entropy", "zeros", "validation", "took")
+    return Table("Stage by stage", header, tuple(rows), frozenset(range(1, len(header))))
+
+
+def _stored_zeros(row: StageFigures) -> str:
+    """The weights that are zero and stored all the same: how many, and what they take."""
+    if row.n_zeros is None or row.zero_bytes is None:
+        return NONE
+    return f"{format_share(row.zero_share)}, {format_size(row.zero_bytes)}" if row.n_zeros else "0"
+
+
+def search(report: Report) -> Table:
+    """Every trial of the search, the cheapest first."""
+    found = report.search
+    header = ("widths", "cost", "validation", "training", "from", "")
+    if found is None:
+        return Table("Search", header, (), frozenset())
+
+    def fate(trial: SearchTrial) -> str:
+        if trial.extent == "final" and trial.widths == found.chosen:
+            return "chosen"
+        return "" if trial.accuracy >= found.needed_accuracy else "too inaccurate"
+
+    rows = tuple(
+        (
+            "-".join(map(str, trial.widths)),
+            format_cost(found.minimize, trial.cost),
+            format_share(trial.accuracy),
+            "whole" if trial.extent == "final" else "short",
+            trial.origin,
+            fate(trial),
+        )
+        for trial in sorted(found.trials, key=lambda one: (one.cost, one.extent, one.accuracy))
+    )
+    return Table("Search", header, rows, frozenset({1, 2}))
 
 
 def sizes(report: Report) -> Table:
@@ -342,6 +391,26 @@ def rejections(report: Report) -> Table:
     return Table("None of these", header, tuple(rows), frozenset(range(2, 6)))
 
 
+def follows(report: Report) -> Table:
+    """How far the quantized files answer as the float file of the same weights does."""
+    rows = [
+        (
+            artifact.key,
+            f"{m.runtime} {m.runtime_version}" + ("" if m.target == "host" else f" on {m.target}"),
+            format_share(m.follows.top1),
+            format_share(m.follows.where_sure),
+            f"{m.follows.n_sure:,} of {m.n_images:,}",
+            format_share(m.follows.in_top5),
+        )
+        for artifact in report.artifacts
+        if artifact.is_quantized
+        for m in artifact.measurements
+        if m.follows and m.num_threads == 1
+    ]
+    header = ("artifact", "runtime", "same answer", "where float is sure", "images", "in top 5")
+    return Table("Against the float file", header, tuple(rows), frozenset(range(2, 6)))
+
+
 def board_parity(report: Report) -> Table:
     """Each file on each board and runtime, against this machine."""
     rows = [
@@ -380,7 +449,7 @@ def parity(report: Report) -> Table:
 
 def all_tables(report: Report) -> list[Table]:
     """Everything below the summary, in the order of reading; tables without rows are left out."""
-    drawn = (verdicts, runtimes, parity, board_parity, rejections, per_class, ledger, sizes)
+    drawn = (verdicts, runtimes, follows, parity, board_parity, rejections, per_class, search, ledger, sizes)
     return [table for draw in drawn if (table := draw(report)).rows]
 
 

@@ -119,6 +119,7 @@ def print_missed(report: Report, console: Console) -> None:
         allowed = tables.limit_text(verdict.metric, verdict.limit)
         if verdict.actual is None:
             said = f"{verdict.status}: {verdict.artifact} has no figure for {verdict.metric} ({allowed})"
+            said += f": {verdict.said}" if verdict.said else ""
         else:
             actual = tables.limit_text(verdict.metric, verdict.actual)
             excess = tables.limit_text(verdict.metric, abs(verdict.actual - verdict.limit))

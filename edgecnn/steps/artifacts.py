@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecnn import files
-from edgecnn.export.cost import Cost, count, onnx_weight_bytes, tflite_weight_bytes
+from edgecnn.export.cost import Cost, count, onnx_weight_bytes, tflite_storage, tflite_weight_bytes
 from edgecnn.export.tflite import convert
 from edgecnn.ondevice.manifest import Manifest, TensorSpec
 from edgecnn.recipe import Recipe
@@ -117,6 +117,7 @@ def _ledger(
             "file_bytes": len(tflite),
             # mtime=0: the same network gives the same figure.
             "gzip_bytes": len(gzip.compress(tflite, mtime=0)),
+            **asdict(tflite_storage(tflite)),
         }
         network = networks[-1] if stage in quantizations else stage
         rows.append({"stage": stage.name, **asdict(_cost_of(shop, network)), **weight})

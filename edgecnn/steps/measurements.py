@@ -159,8 +159,8 @@ def benchmark_files(
 ) -> list[dict[str, Any]]:
     """Latency and peak memory of every file on `runtimes` (default: all that fit) and `threads`.
 
-    Each is a plain dict: the fields of `LatencyRecord`, its rounds dropped (their samples are pooled),
-    and `peak_rss_bytes`, `rss_before_load_bytes` from a pass of its own.
+    Each is a plain dict: the fields of `LatencyRecord`, its rounds as `launches` (their samples are pooled),
+    and `peak_rss_bytes`, `rss_before_load_bytes`, `rss_method` from a pass of its own.
     """
     jobs = [
         BenchmarkJob(path, runtime, count)
@@ -186,29 +186,41 @@ def benchmark_files(
 
 def _plain(record: LatencyRecord) -> dict[str, Any]:
     plain = asdict(record)
-    rounds = plain.pop("rounds")
-    plain["timed_every"] = max(one["timed_every"] for one in rounds)
-    plain["latency_ms"].pop("max")
+    plain["launches"] = [_launch(one) for one in plain.pop("rounds")]
+    plain["timed_every"] = max(one["timed_every"] for one in plain["launches"])
     return plain
 
 
+def _launch(of_round: dict[str, Any]) -> dict[str, Any]:
+    return {"n_samples": len(of_round["samples_ms"])} | {k: v for k, v in of_round.items() if k != "samples_ms"}
+
+
 def _memory_fields(memory: dict[str, Any]) -> dict[str, Any]:
-    return {name: memory[name] for name in ("peak_rss_bytes", "rss_before_load_bytes")}
+    fields = {name: memory[name] for name in ("peak_rss_bytes", "rss_before_load_bytes")}
+    return {**fields, "rss_method": memory["method"]}
 
 
 # What a benchmark adds to a measurement.
 TIMING_FIELDS = (
+    "delegate",
+    "delegate_version",
+    "affinity",
     "load_ms",
     "first_run_ms",
+    "warmup_rule",
     "warmup_runs",
+    "warmup_steady",
     "n_runs",
     "timed_every",
     "latency_ms",
     "median_interval_ms",
     "peak_rss_bytes",
     "rss_before_load_bytes",
+    "rss_method",
     "warnings",
     "samples_ms",
+    "launches",
+    "environment",
 )
 
 

@@ -20,6 +20,7 @@ from edgecnn.models.own_code import OwnCode
 from edgecnn.models.weights import Weights
 from edgecnn.progress import Progress
 from edgecnn.recipe import FinetuneSpec, FinetuneStep, PruneStep, Recipe
+from edgecnn.search.workers import Workers
 from edgecnn.stages import Stage, StageStore
 from edgecnn.steps import own_model
 
@@ -55,6 +56,15 @@ class Workshop:
     progress: Progress
     data_folders: tuple[Path, ...] = ()
     allow_code: bool = False
+    workers: Workers | None = None
+    """Who does the trials of a search; None: this process."""
+
+    def like(self, **changes: Any) -> Workshop:
+        """This workshop with `changes`, which must leave the pictures alone: those read already are shared."""
+        other = replace(self, **changes)
+        shared = ("source", "splits", "torch_device", "pictures")
+        other.__dict__.update({name: self.__dict__[name] for name in shared if name in self.__dict__})
+        return other
 
     @cached_property
     def own_code(self) -> OwnCode | None:
@@ -123,26 +133,15 @@ def source_of(recipe: Recipe, data_folders: tuple[Path, ...] = ()) -> Source:
     return data.find(recipe.data.name, recipe.data.options(recipe.seed), data_folders)
 
 
-def network_stages(shop: Workshop) -> tuple[Stage, ...]:
-    """The train stage, then one stage for each prune and finetune step of the recipe, in order."""
-    dense = _train_stage(shop)
-    stages = [dense]
-    for position, step in enumerate(shop.recipe.compress, start=1):
-        if isinstance(step, PruneStep):
-            stages.append(_prune_stage(shop, step, position, stages[-1]))
-        elif isinstance(step, FinetuneStep):
-            stages.append(_finetune_stage(shop, step, position, stages[-1], dense))
-    return tuple(stages)
-
-
-def _stage(
+def network_stage(
     shop: Workshop,
     name: str,
     inputs: dict[str, Any],
     make: Callable[[Path], tuple[nn.Module, list[dict[str, Any]]]],
     needs: tuple[Stage, ...] = (),
+    code: tuple[str, ...] = (),
 ) -> Stage:
-    """A stage whose `make` gives a trained network and its history."""
+    """A stage whose `make` gives a trained network and its history; CODE and `code` decide the result."""
     recipe = shop.recipe
 
     def work(folder: Path) -> dict[str, Any]:
@@ -150,7 +149,7 @@ def _stage(
             model, history = make(folder)
             return _keep(shop, folder, model, history)
 
-    return Stage(name, {**training_inputs(shop), **inputs}, work, needs, CODE)
+    return Stage(name, {**training_inputs(shop), **inputs}, work, needs, (*CODE, *code))
 
 
 def training_inputs(shop: Workshop) -> dict[str, Any]:
@@ -170,14 +169,14 @@ def training_inputs(shop: Workshop) -> dict[str, Any]:
     }
 
 
-def _train_stage(shop: Workshop) -> Stage:
+def train_stage(shop: Workshop, name: str = "train") -> Stage:
     def make(folder: Path) -> tuple[nn.Module, list[dict[str, Any]]]:
         model = start_network(shop, shop.progress)
         if not shop.recipe.train.epochs:
             return model, []
-        return model, train_network(shop, model, train_settings(shop.recipe), folder / "checkpoint", "train")
+        return model, train_network(shop, model, train_settings(shop.recipe), folder / "checkpoint", name)
 
-    return _stage(shop, "train", {"weights": shop.weights.sha256} if shop.weights else {}, make)
+    return network_stage(shop, name, {"weights": shop.weights.sha256} if shop.weights else {}, make)
 
 
 def start_network(shop: Workshop, progress: Progress) -> nn.Module:
@@ -206,7 +205,7 @@ def _begin_from(shop: Workshop, path: Path, model: nn.Module, progress: Progress
         progress.say(f"weights of {path.name}, but for {', '.join(kept)}: for another number of classes")
 
 
-def _prune_stage(shop: Workshop, step: PruneStep, position: int, source: Stage) -> Stage:
+def prune_stage(shop: Workshop, step: PruneStep, position: int, source: Stage) -> Stage:
     spec = step.prune
     name = f"{position}-prune"
 
@@ -243,7 +242,7 @@ def _prune_stage(shop: Workshop, step: PruneStep, position: int, source: Stage) 
                 history += train_network(shop, model, settings, folder / f"checkpoint-{k}", title)
         return model, history
 
-    return _stage(
+    return network_stage(
         shop,
         name,
         {"prune": spec.model_dump(mode="json"), "torch-pruning": installed_version("torch-pruning")},
@@ -252,7 +251,7 @@ def _prune_stage(shop: Workshop, step: PruneStep, position: int, source: Stage) 
     )
 
 
-def _finetune_stage(shop: Workshop, step: FinetuneStep, position: int, source: Stage, dense: Stage) -> Stage:
+def finetune_stage(shop: Workshop, step: FinetuneStep, position: int, source: Stage, dense: Stage) -> Stage:
     spec = step.finetune
     needs = (source, dense) if spec.teacher and dense is not source else (source,)
 
@@ -264,7 +263,7 @@ def _finetune_stage(shop: Workshop, step: FinetuneStep, position: int, source: S
             shop, model, settings, checkpoints, "finetune", teacher_of(shop, spec, dense)
         )
 
-    return _stage(shop, f"{position}-finetune", {"finetune": spec.model_dump(mode="json")}, make, needs)
+    return network_stage(shop, f"{position}-finetune", {"finetune": spec.model_dump(mode="json")}, make, needs)
 
 
 def teacher_of(shop: Workshop, spec: FinetuneSpec, dense: Stage) -> Teacher | None:

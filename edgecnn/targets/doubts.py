@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.targets.record import Environment, MeasurementWarning, Round, WarningKind
 
@@ -17,8 +18,15 @@ SMALLEST_CPU_WALL_RATIO = 0.9
 MOST_SWITCHES_PER_S = 100
 LARGEST_P90_TO_MEDIAN = 1.5
 LARGEST_ROUND_RATIO = 1.25
-# get_throttled: bits 0-3 are under-voltage, clock capped, throttled, too hot, all now.
+# Two speeds: this far apart, each of so many samples, and almost none between them. Of samples that are evenly
+# spread a third would lie there.
+SMALLEST_MODE_RATIO = 1.25
+SMALLEST_MODE_SHARE = 0.1
+LARGEST_SHARE_BETWEEN = 0.05
+FEWEST_SAMPLES = 10
+# get_throttled: bits 0-3 are under-voltage, clock capped, throttled, too hot, all now; 16-19 the same since boot.
 THROTTLED_NOW = 0xF
+THROTTLED_SINCE_BOOT = 0xF0000
 STEADY_GOVERNORS = ("performance",)
 
 
@@ -26,7 +34,8 @@ def warnings_for(rounds: Sequence[Round], environment: Environment) -> tuple[Mea
     """Every doubt that the rounds of one record raise."""
     doubts = (
         _busy(rounds, environment.n_cores),
-        _spread(rounds),
+        _bimodal(rounds) or _spread(rounds),
+        _unsteady(rounds),
         _rounds_disagree(rounds),
         _governor(environment),
         _throttled(rounds),
@@ -61,6 +70,34 @@ def _busy(rounds: Sequence[Round], n_cores: int) -> MeasurementWarning | None:
     )
 
 
+def _bimodal(rounds: Sequence[Round]) -> MeasurementWarning | None:
+    """Within a round: the process was moved to another core, or the clock changed, while it was measured."""
+    found = next((modes for one in rounds if (modes := _modes(np.asarray(one.samples_ms)))), None)
+    if found is None:
+        return None
+    fast_ms, slow_ms, slow_share = found
+    return MeasurementWarning(
+        WarningKind.BIMODAL,
+        f"inferences had two speeds: {1 - slow_share:.0%} took about {fast_ms:.3g} ms, "
+        f"{slow_share:.0%} about {slow_ms:.3g} ms",
+        "stop what else is running, or fix the governor, and measure again; the median is one of the two",
+    )
+
+
+def _modes(samples_ms: NDArray[np.float64]) -> tuple[float, float, float] | None:
+    """The medians of the fast and the slow samples and the share of the slow ones, where there are two kinds."""
+    low, high = np.percentile(samples_ms, [5, 95])
+    if len(samples_ms) < FEWEST_SAMPLES or _ratio(high, low) <= SMALLEST_MODE_RATIO:
+        return None
+    third = (high - low) / 3
+    fast, slow = samples_ms[samples_ms < low + third], samples_ms[samples_ms > high - third]
+    n_least = SMALLEST_MODE_SHARE * len(samples_ms)
+    n_between = len(samples_ms) - len(fast) - len(slow)
+    if min(len(fast), len(slow)) < n_least or n_between > LARGEST_SHARE_BETWEEN * len(samples_ms):
+        return None
+    return float(np.median(fast)), float(np.median(slow)), len(slow) / len(samples_ms)
+
+
 def _spread(rounds: Sequence[Round]) -> MeasurementWarning | None:
     """Within a round: that whole rounds differ is another matter, with another cause."""
     ratio = max(_ratio(np.percentile(one.samples_ms, 90), np.median(one.samples_ms)) for one in rounds)
@@ -70,6 +107,20 @@ def _spread(rounds: Sequence[Round]) -> MeasurementWarning | None:
         WarningKind.SPREAD,
         f"one inference in ten took {ratio:.1f} times the median or longer",
         "stop what else is running and measure again; compare minima rather than medians",
+    )
+
+
+def _unsteady(rounds: Sequence[Round]) -> MeasurementWarning | None:
+    """After the warm-up an inference still took longer in one moment than in the next."""
+    unsteady = [one for one in rounds if not one.warmup_steady]
+    if not unsteady:
+        return None
+    longest = max(unsteady, key=lambda one: one.warmup_s)
+    return MeasurementWarning(
+        WarningKind.UNSTEADY,
+        f"in {len(unsteady)} of {len(rounds)} rounds the times had not become steady after "
+        f"{longest.warmup_s:.1f} s of warm-up ({longest.warmup_runs:,} inferences)",
+        "stop what else is running, or fix the governor, and measure again",
     )
 
 
@@ -97,10 +148,12 @@ def _governor(environment: Environment) -> MeasurementWarning | None:
 
 
 def _throttled(rounds: Sequence[Round]) -> MeasurementWarning | None:
+    """Now, before or after a round; or in between, which the bits since boot tell where they were not set yet."""
     flags = 0
     for one in rounds:
-        flags |= (one.throttle_flags_before or 0) | (one.throttle_flags_after or 0)
-    if not flags & THROTTLED_NOW:
+        before, after = one.throttle_flags_before or 0, one.throttle_flags_after or 0
+        flags |= (before | after) & THROTTLED_NOW | after & ~before & THROTTLED_SINCE_BOOT
+    if not flags:
         return None
     return MeasurementWarning(
         WarningKind.THROTTLED,

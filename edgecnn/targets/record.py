@@ -39,6 +39,8 @@ class WarningKind(StrEnum):
 
     BUSY = "busy"
     SPREAD = "spread"
+    BIMODAL = "bimodal"
+    UNSTEADY = "unsteady"
     ROUNDS_DISAGREE = "rounds_disagree"
     GOVERNOR = "governor"
     THROTTLED = "throttled"
@@ -71,6 +73,9 @@ class Round:
     load_ms: float
     first_run_ms: float
     warmup_runs: int
+    warmup_s: float
+    warmup_steady: bool
+    """Whether the warm-up reached what its rule asks for, before it was given up."""
     n_runs: int
     """Inferences in the timed phase; every `timed_every`-th of them was timed by itself."""
     timed_every: int
@@ -83,6 +88,9 @@ class Round:
     other_cpu_share: float | None
     """Share of the machine's CPU time that other processes took in the timed phase, 0..1."""
     load_1min_before: float | None
+    load_1min_after: float | None
+    governor_before: str | None
+    governor_after: str | None
     clock_mhz_before: float | None
     clock_mhz_after: float | None
     temperature_c_before: float | None
@@ -113,17 +121,26 @@ class LatencyRecord:
     target: str
     runtime: str
     runtime_version: str
+    delegate: str | None
+    """What computes in place of the runtime's own kernels: XNNPACK or none; None where it does not tell."""
+    delegate_version: str | None
     num_threads: int
+    affinity: tuple[int, ...] | None
+    """Numbers of the cores that the process may run on; None where the system does not tell."""
     emulated: bool
+    environment: Environment
     latency_ms: LatencySummary
     median_interval_ms: tuple[float, float]
     """95 % bootstrap interval of the median; rounds are resampled first, then the samples within them."""
     load_ms: float
     first_run_ms: float
     """Medians over the rounds."""
+    warmup_rule: str
     warmup_runs: int
     n_runs: int
     """Totals over the rounds."""
+    warmup_steady: bool
+    """In every round."""
     samples_ms: tuple[float, ...]
     """Every sample of every round, in the order of measuring."""
     rounds: tuple[Round, ...]

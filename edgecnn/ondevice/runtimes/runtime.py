@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, List, Tuple
+from typing import Any, List, Optional, Tuple
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from edgecnn.ondevice.manifest import DeviceError, TensorSpec
 
 
 class Runtime(ABC):
-    """A loaded model. Subclasses set `inputs`, `outputs` and `version` while loading.
+    """A loaded model. Subclasses set `inputs`, `outputs`, `version` and `delegate` while loading.
 
     A dimension of unknown size is 0 in the shapes.
     """
@@ -26,6 +26,13 @@ class Runtime(ABC):
     inputs: Tuple[TensorSpec, ...]
     outputs: Tuple[TensorSpec, ...]
     version: str
+    delegate: Optional[str] = "none"
+    """What computes in place of the runtime's own kernels: XNNPACK or none; None where it does not tell."""
+
+    @property
+    def delegate_version(self) -> Optional[str]:
+        """XNNPACK has no releases: each runtime holds a state of its sources."""
+        return None if self.delegate in (None, "none") else f"as in {self.distribution} {self.version}"
 
     @classmethod
     @abstractmethod

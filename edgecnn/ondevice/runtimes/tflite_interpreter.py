@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 
@@ -49,6 +49,7 @@ class TFLiteInterpreter(Runtime):
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         self.inputs = tuple(_spec(detail) for detail in inputs)
         self.outputs = tuple(_spec(detail) for detail in outputs)
+        self.delegate = _delegate(self._interpreter)
         self._input_index = inputs[0]["index"] if inputs else -1
         self._output_indexes = [detail["index"] for detail in outputs]
         self.invoke = self._interpreter.invoke  # type: ignore[method-assign]  # one call less in the timing
@@ -87,6 +88,14 @@ class TFLiteInterpreter(Runtime):
             invoke()
             results[i] = get_output(output_index)[0]
         return results
+
+
+def _delegate(interpreter: Any) -> Optional[str]:
+    """XNNPACK, the only delegate that is applied unasked, shows as one more operator after the file's."""
+    operators = getattr(interpreter, "_get_ops_details", None)
+    if operators is None:
+        return None
+    return "XNNPACK" if any(one["op_name"] == "DELEGATE" for one in operators()) else "none"
 
 
 def _version(distribution: str) -> str:

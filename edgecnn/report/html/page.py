@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgecnn.records import Measurement, Report, Verdict
 from edgecnn.report import model_card, tables
 from edgecnn.report.build import Build
-from edgecnn.report.html import accuracy, classes, quantization, sizes, timing, training
+from edgecnn.report.html import accuracy, classes, quantization, search, sizes, timing, training
 from edgecnn.report.html.cells import Grid, grid
 from edgecnn.report.html.classes import Matrix, Picture
 from edgecnn.report.html.figures import Figure
@@ -64,6 +64,8 @@ class Page:
     lacks: str
     summary: Grid
     tradeoff: Figure | None
+    search: Figure | None
+    trials: Grid
     latency: tuple[Figure, ...]
     doubts: tuple[str, ...]
     runtimes: Grid
@@ -107,6 +109,8 @@ def of(build: Build) -> Page:
         lacks=build.lacks,
         summary=grid(tables.summary(report)),
         tradeoff=accuracy.tradeoff(report),
+        search=search.search_figure(report),
+        trials=grid(tables.search(report)),
         latency=timing.latency_figures(report),
         doubts=timing.doubts(report),
         runtimes=grid(tables.runtimes(report)),
@@ -138,7 +142,7 @@ def of(build: Build) -> Page:
 
 def other_tables(report: Report) -> list[Table]:
     """The tables of a report that the page has no place of its own for."""
-    placed = (tables.verdicts, tables.runtimes, tables.per_class, tables.ledger, tables.sizes)
+    placed = (tables.verdicts, tables.runtimes, tables.per_class, tables.search, tables.ledger, tables.sizes)
     titles = {draw(report).title for draw in placed}
     return [table for table in tables.all_tables(report) if table.title not in titles]
 

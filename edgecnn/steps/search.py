@@ -1,0 +1,354 @@
+"""The stage that searches: many pruned networks are trained briefly, quantized and judged on the validation
+images, the best of them then in full. It leaves the chosen network, and the study of all trials.
+
+The test part has no say: in the workshop of a search it cannot be read.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from edgecnn.data import Dataset
+from edgecnn.errors import EdgeCNNError
+from edgecnn.models import ALL_MODELS
+from edgecnn.progress import Silent
+from edgecnn.recipe import Recipe, SearchSpec
+from edgecnn.recipe.model_spec import ModelSpec
+from edgecnn.recipe.steps import QatStep, SearchStep
+from edgecnn.records import Search, SearchTrial
+from edgecnn.search import cost
+from edgecnn.search import search as searching
+from edgecnn.search.candidates import Candidate, Extent, Trial, Widths, front
+from edgecnn.search.strategy import Space
+from edgecnn.search.study import Study
+from edgecnn.search.workers import InThisProcess
+from edgecnn.stages import Stage, StageStore
+from edgecnn.steps.networks import (
+    Workshop,
+    finetune_settings,
+    installed_version,
+    load_network,
+    make_network,
+    network_stage,
+    train_network,
+    train_stage,
+)
+from edgecnn.steps.quantization import quantization_stages
+from edgecnn.targets import open_target
+from edgecnn.targets.record import BenchmarkJob
+from edgecnn.units import format_cost, format_share
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import nn
+
+STUDY_FILE = "study.sqlite"
+# For the shapes and types of a quantized graph, which do not depend on the numbers.
+N_SHAPING_IMAGES = 2
+CODE = ("edgecnn.search", "edgecnn.steps.search", "edgecnn.steps.quantization", "edgecnn.compress")
+
+
+def search_stage(shop: Workshop, spec: SearchSpec, position: int, dense: Stage) -> Stage:
+    """The network of the best trial, as after pruning and fine-tuning, and the study beside it."""
+    teacher = _teacher_stage(shop, spec, position, dense)
+
+    def make(folder: Path) -> tuple[nn.Module, list[dict[str, Any]]]:
+        shop.store.run(teacher)  # where it is not the dense network
+        best = _Search(shop, spec, position, dense, folder).run().best
+        trial = _stages(shop, spec, position, dense, best.candidate.widths, "final")[0]
+        return load_network(shop, trial), shop.store.facts(trial)["history"]
+
+    inputs = {
+        "search": spec.model_dump(mode="json"),
+        "compress": [step.model_dump(mode="json") for step in shop.recipe.compress[position:]],
+        "targets": shop.recipe.targets if spec.minimize == "latency" else None,
+        "torch-pruning": installed_version("torch-pruning"),
+    }
+    needs = (dense,) if teacher is dense else (dense, teacher)
+    return network_stage(shop, f"{position}-search", inputs, make, needs, CODE)
+
+
+def search_record(shop: Workshop, networks: tuple[Stage, ...]) -> Search | None:
+    """What the finished search stage among `networks` found; None where there is none."""
+    spec = next((step.search for step in shop.recipe.compress if isinstance(step, SearchStep)), None)
+    if spec is None:
+        return None
+    dense, stage = networks[0], networks[-1]
+    layers = shop.recipe.model.layer_widths
+    chosen = shop.store.facts(stage)["widths"]
+    return Search(
+        minimize=spec.minimize,
+        layers=tuple(layers),
+        needed_accuracy=needed_accuracy(shop, spec, dense),
+        chosen=tuple(chosen[layer] for layer in layers),
+        trials=tuple(
+            SearchTrial(
+                extent=one.extent,
+                origin=one.candidate.origin,
+                widths=one.candidate.widths,
+                cost=one.cost,
+                accuracy=one.accuracy,
+            )
+            for one in Study(shop.store.folder(stage) / STUDY_FILE).trials()
+        ),
+    )
+
+
+def needed_accuracy(shop: Workshop, spec: SearchSpec, dense: Stage) -> float:
+    """What a network must reach on the validation images, 0..1."""
+    accuracy: float = shop.store.facts(dense)["validation_accuracy"]
+    return accuracy - spec.max_accuracy_drop
+
+
+def said_of(spec: SearchSpec, trial: Trial) -> str:
+    """A trial in a few words: 9.2 kB 99.41 %."""
+    return f"{format_cost(spec.minimize, trial.cost)} {format_share(trial.accuracy)}"
+
+
+class _Search:
+    """One search, which goes on where an earlier one stopped: a trial that is done is not done again."""
+
+    def __init__(self, shop: Workshop, spec: SearchSpec, position: int, dense: Stage, folder: Path) -> None:
+        self.shop, self.spec, self.position, self.dense = sealed(shop), spec, position, dense
+        self.study = Study(folder / STUDY_FILE)
+
+    def run(self) -> searching.Found:
+        shop, spec = self.shop, self.spec
+        shop.progress.start("search", total=spec.trials + spec.finalists)
+        found = searching.search(
+            self._space(),
+            self._evaluate,
+            needed=needed_accuracy(shop, spec, self.dense),
+            n_trials=spec.trials,
+            n_finalists=spec.finalists,
+            seed=shop.recipe.seed,
+        )
+        missed = "" if found.holds else ", less accurate than asked for"
+        shop.progress.finish(f"{said_of(spec, found.best)} on validation{missed}")
+        return found
+
+    def _space(self) -> Space:
+        from edgecnn.compress.prune import channel_importance, n_judged
+
+        shop = self.shop
+        model = load_network(shop, self.dense)
+        train, layers = shop.pictures["train"], shop.recipe.model.layer_widths
+        n_images = n_judged(train.images[0].numel())
+        judged = train.normalized(train.images[:n_images])
+        worth = channel_importance(model, layers, "taylor", judged, train.labels[:n_images])
+        step = self.spec.round_to or ALL_MODELS[shop.recipe.model.name].round_to
+        dense = tuple(layers.values())
+        graph = cost.ScalableGraph(self._untrained, dense, tuple(cost.narrowed(dense, step)))
+        return Space(
+            dense, step, cost.Cost(graph, self._measure), tuple(worth[layer].numpy() for layer in layers)
+        )
+
+    def _untrained(self, widths: Widths) -> onnx.ModelProto:
+        """The graph that a network of `widths` ends as: its shapes count, not its numbers."""
+        from edgecnn.export.onnx import export_onnx
+
+        shop, recipe = self.shop, self.shop.recipe
+        by_layer = dict(zip(recipe.model.layer_widths, widths, strict=True))
+        model = make_network(shop, by_layer, len(shop.source.class_names))
+        pre = recipe.preprocessing
+        graph = export_onnx(model, (pre.channels, pre.height, pre.width))
+        return graph if self.spec.minimize == "macs" else quantized_untrained(shop, graph)
+
+    def _measure(self, graph: onnx.ModelProto) -> float:
+        if self.spec.minimize == "macs":
+            return cost.macs(graph)
+        weights = "int4" if self.shop.recipe.quantized_precision == "int4" else "as-is"
+        tflite = cost.tflite(graph, weights=weights)
+        return len(tflite) if self.spec.minimize == "size" else self._latency_ms(tflite)
+
+    def _latency_ms(self, tflite: bytes) -> float:
+        """The median on the recipe's first target."""
+        target = open_target(self.shop.recipe.targets[0])
+        with tempfile.TemporaryDirectory(prefix="edgecnn-search-") as folder:
+            path = Path(folder, "candidate.tflite")
+            path.write_bytes(tflite)
+            runtime = target.runtimes_for("tflite")[0]
+            [record] = target.benchmark([BenchmarkJob(path, runtime, 1)], rounds=1, min_total_s=0.2)
+        return record.latency_ms.median
+
+    def _evaluate(self, candidates: Sequence[Candidate], extent: Extent) -> list[Trial]:
+        shop = self.shop
+        jobs = [
+            TrialJob(
+                shop.recipe,
+                shop.store.root.parent.absolute(),
+                shop.data_folders,
+                self.position,
+                one.widths,
+                extent,
+            )
+            for one in candidates
+        ]
+        workers = shop.workers or InThisProcess()
+        do = self._here if isinstance(workers, InThisProcess) else run_trial
+        trials: dict[int, Trial] = {}
+        for position, accuracy in workers.run(do, jobs):
+            trials[position] = Trial(candidates[position], extent, accuracy)
+            self.study.add(trials[position])
+            shop.progress.advance(1, self._told())
+        return [trials[position] for position in range(len(candidates))]
+
+    def _here(self, job: TrialJob) -> float:
+        # With the pictures that are read already.
+        return trial_accuracy(self.shop.like(progress=Silent()), job)
+
+    def _told(self) -> str:
+        """The front as it is, where it comes near what is asked for."""
+        needed = needed_accuracy(self.shop, self.spec, self.dense)
+        best = sorted(front(self.study.trials()), key=lambda trial: abs(trial.accuracy - needed))[:3]
+        told = sorted(best, key=lambda trial: trial.cost)
+        return f"needs {format_share(needed)}: " + ", ".join(said_of(self.spec, trial) for trial in told)
+
+
+class _Sealed:
+    """In the place of the test part."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise EdgeCNNError(
+            f"a search looked at the test images ({name}): what it chose would be chosen on them",
+            fix="this is a fault of edgecnn: judge trials on the validation images",
+        )
+
+
+def sealed(shop: Workshop) -> Workshop:
+    """`shop` without the test part of its pictures."""
+    closed = shop.like()
+    closed.__dict__["splits"] = replace(shop.splits, test=cast(Dataset, _Sealed()))
+    return closed
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    """All that a worker must know to do one trial, whichever process it is."""
+
+    recipe: Recipe
+    build_folder: Path
+    data_folders: tuple[Path, ...]
+    position: int
+    widths: Widths
+    extent: Extent
+
+
+def run_trial(job: TrialJob) -> float:
+    """`trial_accuracy` in a process of its own, which keeps the pictures for the next trial."""
+    return trial_accuracy(_workshop(job.recipe, job.build_folder, job.data_folders), job)
+
+
+@lru_cache(maxsize=1)
+def _workshop(recipe: Recipe, build_folder: Path, data_folders: tuple[Path, ...]) -> Workshop:
+    return sealed(Workshop(recipe, StageStore(build_folder), Silent(), data_folders))
+
+
+def trial_accuracy(shop: Workshop, job: TrialJob) -> float:
+    """Prunes, trains and quantizes; the accuracy of the last network on the validation images, 0..1."""
+    spec = next(step.search for step in shop.recipe.compress if isinstance(step, SearchStep))
+    dense = train_stage(shop)
+    stages = _stages(shop, spec, job.position, dense, job.widths, job.extent)
+    for stage in stages:
+        shop.store.run(stage)
+    accuracy: float = shop.store.facts(stages[-1])["validation_accuracy"]
+    return accuracy
+
+
+def _stages(
+    shop: Workshop, spec: SearchSpec, position: int, dense: Stage, widths: Widths, extent: Extent
+) -> tuple[Stage, ...]:
+    """What a trial does, in order: one stage that prunes and trains, then those of the recipe that quantize."""
+    epochs = spec.epochs if extent == "final" else spec.screen_epochs
+    trial = _trial_stage(shop, spec, position, dense, widths, epochs)
+    share = epochs / spec.epochs
+    shorter = shop.like(recipe=_with_shorter_qat(shop.recipe, share))
+    return (trial, *quantization_stages(shorter, (dense, trial)))
+
+
+def _with_shorter_qat(recipe: Recipe, share: float) -> Recipe:
+    """`recipe` with a qat step of `share` of its epochs."""
+    steps = tuple(
+        step.model_copy(
+            update={"qat": step.qat.model_copy(update={"epochs": max(1, round(step.qat.epochs * share))})}
+        )
+        if isinstance(step, QatStep)
+        else step
+        for step in recipe.compress
+    )
+    return recipe.model_copy(update={"compress": steps})
+
+
+def _trial_stage(
+    shop: Workshop, spec: SearchSpec, position: int, dense: Stage, widths: Widths, epochs: int
+) -> Stage:
+    teacher = _teacher_stage(shop, spec, position, dense)
+
+    def make(folder: Path) -> tuple[nn.Module, list[dict[str, Any]]]:
+        from edgecnn.compress.prune import n_judged, prune
+
+        model = load_network(shop, dense)
+        train = shop.pictures["train"]
+        n_images = n_judged(train.images[0].numel())
+        by_layer = dict(zip(shop.recipe.model.layer_widths, widths, strict=True))
+        judged, labels = train.normalized(train.images[:n_images]), train.labels[:n_images]
+        prune(model, by_layer, "taylor", judged, labels, shop.recipe.seed)
+        settings = finetune_settings(shop.recipe, epochs, spec.learning_rate, position, 0)
+        taught = _teacher(shop, spec, teacher, dense)
+        return model, train_network(shop, model, settings, folder / "checkpoint", "trial", taught)
+
+    inputs = {
+        "widths": list(widths),
+        "epochs": epochs,
+        **spec.model_dump(mode="json", include={"learning_rate", "teacher", "temperature", "teacher_weight"}),
+        "torch-pruning": installed_version("torch-pruning"),
+    }
+    needs = (dense,) if teacher is dense else (dense, teacher)
+    return network_stage(shop, f"{position}-trial", inputs, make, needs, ("edgecnn.steps.search",))
+
+
+def _teacher_stage(shop: Workshop, spec: SearchSpec, position: int, dense: Stage) -> Stage:
+    """The dense network, or another one that is trained as the recipe says."""
+    if spec.teacher in (None, "dense"):
+        return dense
+    return train_stage(_with_model(shop, spec), f"{position}-teacher")
+
+
+def _with_model(shop: Workshop, spec: SearchSpec) -> Workshop:
+    """The workshop of the teacher, with the same pictures."""
+    assert spec.teacher is not None
+    model = ModelSpec(name=spec.teacher, weights=shop.recipe.model.weights)
+    return shop.like(recipe=shop.recipe.model_copy(update={"model": model}))
+
+
+def _teacher(shop: Workshop, spec: SearchSpec, stage: Stage, dense: Stage) -> Any:
+    if spec.teacher is None:
+        return None
+    from edgecnn.training.distill import Teacher
+
+    teaching = shop if stage is dense else _with_model(shop, spec)
+    return Teacher(load_network(teaching, stage), spec.temperature, spec.teacher_weight)
+
+
+def quantized_untrained(shop: Workshop, graph: onnx.ModelProto) -> onnx.ModelProto:
+    """`graph` with the shapes and types that the recipe's quantization steps would leave."""
+    recipe = shop.recipe
+    if not recipe.quantize:
+        return graph
+    from edgecnn.compress.quantize import quantize
+    from edgecnn.ondevice.manifest import TensorSpec
+    from edgecnn.ondevice.preprocess import model_input
+
+    pictures = shop.splits.train.images_nhwc[:N_SHAPING_IMAGES]
+    images = model_input(pictures, recipe.preprocessing, "NCHW", TensorSpec("", (), "float32"))
+    quantized = quantize(graph, images, recipe.quantize).model
+    if recipe.quantized_precision != "int4":
+        return quantized
+    from edgecnn.compress.qat import QatNetwork, read_graph, trained_model
+
+    return trained_model(quantized, QatNetwork(read_graph(quantized), weight_bits=4))

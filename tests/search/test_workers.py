@@ -1,0 +1,85 @@
+"""Workers that end in the middle of a job. Functions stand at the top of the module, so that they pickle."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from edgecnn.errors import EdgeCNNError, MissingExtraError
+from edgecnn.search import workers
+from edgecnn.search.workers import InThisProcess, Processes, chosen_workers
+
+JOBS = list(range(6))
+
+
+def squared(n: int) -> int:
+    return n * n
+
+
+def with_its_process(n: int) -> tuple[int, int]:
+    return n, os.getpid()
+
+
+def fails(n: int) -> int:
+    if n == 2:
+        raise EdgeCNNError("the third job fails", where="job 2")
+    return n
+
+
+def dies_once(job: tuple[Path, int]) -> int:
+    """The process of job 3 is killed the first time."""
+    marker, n = job
+    if n == 3 and not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return n * n
+
+
+def always_dies(n: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return n
+
+
+@pytest.fixture
+def two_processes():
+    pool = Processes(2)
+    yield pool
+    pool.close()
+
+
+def test_one_process_does_all_jobs_in_order() -> None:
+    assert list(InThisProcess().run(squared, JOBS)) == [(n, n * n) for n in JOBS]
+
+
+def test_processes_do_every_job_once_and_outlive_a_call(two_processes: Processes) -> None:
+    first, second = (dict(two_processes.run(with_its_process, JOBS)) for _ in range(2))
+    assert {n: result[0] for n, result in first.items()} == {n: n for n in JOBS}
+    pids = {pid for _, pid in (*first.values(), *second.values())}
+    assert len(pids) <= 2 and os.getpid() not in pids
+
+
+def test_what_a_job_raises_reaches_the_caller_whole(two_processes: Processes) -> None:
+    with pytest.raises(EdgeCNNError) as raised:
+        list(two_processes.run(fails, JOBS))
+    assert raised.value.what == "the third job fails" and raised.value.where == "job 2"
+
+
+def test_a_job_lost_with_its_process_is_done_again(two_processes: Processes, tmp_path: Path) -> None:
+    jobs = [(tmp_path / "died", n) for n in JOBS]
+    assert dict(two_processes.run(dies_once, jobs)) == {n: n * n for n in JOBS}
+    assert (tmp_path / "died").exists()
+
+
+def test_a_job_that_ends_every_process_is_given_up(two_processes: Processes) -> None:
+    with pytest.raises(EdgeCNNError, match="lost 3 times") as raised:
+        list(two_processes.run(always_dies, [1]))
+    assert "memory" in raised.value.fix
+
+
+def test_workers_as_the_command_line_asks_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(chosen_workers(1), InThisProcess)
+    assert isinstance(chosen_workers(3), Processes) and chosen_workers(3).n == 3
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(MissingExtraError, match="ray"):
+        workers.RayCluster("auto")

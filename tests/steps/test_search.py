@@ -1,0 +1,188 @@
+"""A search over real networks: 600 digits, LeNet-5, a few short trainings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgecnn import data, pipeline, recipe_file
+from edgecnn.errors import EdgeCNNError, RecipeError
+from edgecnn.progress import Silent
+from edgecnn.records import Report
+from edgecnn.search.workers import Processes
+from edgecnn.stages import StageStore
+from edgecnn.steps import quantization, search
+from edgecnn.steps.compression import network_stages
+from edgecnn.steps.networks import Workshop
+
+RECIPE = """\
+version: 1
+name: searched
+data: {npz: {path: data.npz, size: 28, channels: 1}}
+model: {lenet5: {widths: [4, 8, 24, 16]}}
+train: {epochs: 3, batch_size: 16, threads: 1}
+compress:
+  - search: {max_accuracy_drop: 40 pt, trials: 5, screen_epochs: 1, epochs: 2, finalists: 2}
+  - quantize: {calibration_images: 20, engine: onnxruntime}
+"""
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data.npz: 600 digits."""
+    folder = tmp_path_factory.mktemp("digits")
+    mnist = data.load("mnist").train
+    np.savez(folder / "data.npz", images=mnist.images_nhwc[:600, ..., 0], labels=mnist.labels[:600])
+    return folder
+
+
+def recipe_in(folder: Path, text: str = RECIPE) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text.replace("data.npz", str(folder / "data.npz")))
+    return path
+
+
+def shop_for(digits: Path, build_folder: Path, *overrides: str, workers: Processes | None = None) -> Workshop:
+    recipe = recipe_file.load(recipe_in(digits), overrides).recipe
+    return Workshop(recipe, StageStore(build_folder), Silent(), workers=workers)
+
+
+def searched(shop: Workshop) -> tuple[dict, str]:
+    """The facts of the search stage, after all stages up to it have run; the sha256 of its weights."""
+    stages = network_stages(shop)
+    for stage in stages:
+        shop.store.run(stage)
+    record = shop.store.done(stages[-1])
+    assert record is not None
+    return record["facts"], record["files"]["network.safetensors"]
+
+
+@pytest.fixture(scope="module")
+def built(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
+    folder = tmp_path_factory.mktemp("built") / "out"
+    return pipeline.build(recipe_in(digits), folder), folder
+
+
+def test_a_build_ends_with_the_network_that_the_search_chose(built: tuple[Report, Path]) -> None:
+    report, _ = built
+    found = report.search
+    assert found is not None and found.holds
+    assert [one.extent for one in found.trials].count("screen") == 5
+    chosen = next(one for one in found.trials if one.extent == "final" and one.widths == found.chosen)
+    assert all(new <= old for new, old in zip(found.chosen, (4, 8, 24, 16), strict=True))
+    # What the search said of the file, before there was one, is what lies there now.
+    int8 = next(one for one in report.artifacts if one.key == "int8.tflite")
+    assert int8.size_bytes == chosen.cost
+    assert report.stages[-1].validation_accuracy == chosen.accuracy
+    assert found.needed_accuracy == pytest.approx(report.stages[0].validation_accuracy - 0.4)
+    assert any("search: 5 trials" in note for note in report.notes)
+
+
+def test_a_second_build_does_nothing_again(built: tuple[Report, Path], digits: Path) -> None:
+    _, folder = built
+    planned = pipeline.plan(digits / "recipe.yaml", folder)
+    assert not any(one.will_run for one in planned)
+
+
+def test_the_page_shows_the_trials(built: tuple[Report, Path]) -> None:
+    from edgecnn.report.html.page import other_tables
+    from edgecnn.report.html.search import search_figure
+
+    report, _ = built
+    figure = search_figure(report)
+    assert figure is not None and report.search is not None
+    for one in report.search.trials:
+        assert "-".join(map(str, one.widths)) in figure.svg
+    assert "Search" not in {table.title for table in other_tables(report)}
+
+
+def test_a_search_that_was_cut_off_goes_on_and_ends_the_same(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = searched(shop_for(digits, tmp_path / "whole"))
+    done: list[search.TrialJob] = []
+    trial_accuracy = search.trial_accuracy
+
+    def cut_off_at_the_third(shop: Workshop, job: search.TrialJob) -> float:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(job)
+        return trial_accuracy(shop, job)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(search, "trial_accuracy", cut_off_at_the_third)
+        searched(shop_for(digits, tmp_path / "resumed"))
+    trials = tmp_path / "resumed" / ".stages" / "1-trial"
+    kept = {path: path.stat().st_mtime_ns for path in trials.glob("*/done.json")}
+    assert len(kept) == 2
+    assert searched(shop_for(digits, tmp_path / "resumed")) == whole
+    assert all(path.stat().st_mtime_ns == written for path, written in kept.items()), "a trial was done again"
+
+
+def test_two_workers_find_the_same_as_one(digits: Path, tmp_path: Path) -> None:
+    pool = Processes(2)
+    try:
+        with_two = searched(shop_for(digits, tmp_path / "two", workers=pool))
+    finally:
+        pool.close()
+    assert searched(shop_for(digits, tmp_path / "one")) == with_two
+
+
+def test_a_search_that_looks_at_the_test_images_is_caught(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_test_images(shop: Workshop, qdq_path: Path) -> float:
+        return float(shop.splits.test.labels.mean())
+
+    monkeypatch.setattr(quantization, "_validation_accuracy", on_test_images)
+    with pytest.raises(EdgeCNNError, match="a search looked at the test images"):
+        searched(shop_for(digits, tmp_path / "out"))
+
+
+def test_another_network_may_teach(digits: Path, tmp_path: Path) -> None:
+    shop = shop_for(
+        digits, tmp_path / "out", "compress.0.search.teacher=lenet5_caffe", "compress.0.search.trials=1"
+    )
+    searched(shop)
+    assert list((tmp_path / "out" / ".stages" / "1-teacher").glob("*/network.safetensors"))
+
+
+def test_macs_are_minimized_by_counting_them(digits: Path, tmp_path: Path) -> None:
+    shop = shop_for(digits, tmp_path / "out", "compress.0.search.minimize=macs", "compress.0.search.trials=1")
+    facts, _ = searched(shop)
+    found = search.search_record(shop, network_stages(shop))
+    assert found is not None and tuple(facts["widths"].values()) == found.chosen
+    a, b, c, d = found.chosen
+    # conv 5 x 5 on 28 x 28 padded, on 14 x 14; then three layers of products.
+    assert found.trials[-1].cost == 784 * 25 * a + 100 * 25 * a * b + 25 * b * c + c * d + 10 * d
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("- prune: {ratio: 0.5}\n  - search: {max_accuracy_drop: 1 pt}", "search prunes and fine-tunes"),
+        ("- search: {trials: 3}", "max_accuracy_drop"),
+        ("- search: {max_accuracy_drop: 1 pt, screen_epochs: 9}", "screen_epochs must not be more than epochs"),
+        ("- search: {max_accuracy_drop: 1 pt, teacher: resnet}", "a teacher is dense, or one of lenet5"),
+        ("- search", "max_accuracy_drop: the key is missing"),
+    ],
+)
+def test_what_a_search_cannot_be_is_said(digits: Path, line: str, said: str) -> None:
+    text = RECIPE.replace(
+        "- search: {max_accuracy_drop: 40 pt, trials: 5, screen_epochs: 1, epochs: 2, finalists: 2}", line
+    )
+    with pytest.raises(RecipeError) as raised:
+        recipe_file.load(recipe_in(digits, text), ())
+    assert said in str(raised.value)
+
+
+def test_networks_whose_widths_are_tied_or_unknown_are_refused(digits: Path) -> None:
+    for model, said in (
+        ("{squeezenet1_1: {simple_bypass: true}}", "ties them together"),
+        ("{onnx: net.onnx}", "prune takes any network"),
+    ):
+        text = RECIPE.replace("{lenet5: {widths: [4, 8, 24, 16]}}", model)
+        with pytest.raises(RecipeError, match=said):
+            recipe_file.load(recipe_in(digits, text), ())
