@@ -1,0 +1,115 @@
+"""The smallest MNIST files at three levels of accuracy: size and test accuracy over five seeds.
+
+    python benchmarks/frontier.py
+    python benchmarks/frontier.py --rows lenet5_int4_5kB --seeds 0 1
+    python benchmarks/frontier.py --workers 2           # two builds at a time, each on one thread
+
+Each row is a recipe in benchmarks/frontier/. It is built once for each seed, and the accuracy is that of the
+.tflite file itself on the official 10,000 test images, in LiteRT. Nothing was chosen on these, and every seed
+counts. What is built already in `--work` is not built again. The figures go to
+benchmarks/results/mnist_frontier.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+# Before torch is loaded, as a build does it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from edgecnn import files, pipeline, recipe_file
+from edgecnn.units import format_share, format_size
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "mnist_frontier.json"
+RECIPES = {path.stem: path for path in sorted((HERE / "frontier").glob("*.yaml"))}
+SEEDS = (0, 1, 2, 3, 4)
+# BitNetMCU: weights and inference code in the flash of a microcontroller; a .tflite file holds no code, and needs
+# a runtime. Deep Compression and MIRACLE: not files that a runtime loads, they must be decoded first.
+REFERENCES = (
+    ("BitNetMCU, with its code", 5.4e3, 0.9906),
+    ("BitNetMCU, with its code", 9.3e3, 0.9944),
+    ("BitNetMCU, with its code", 11.0e3, 0.9955),
+    ("Deep Compression, to be decoded", 44e3, 0.9926),
+    ("MIRACLE, to be decoded", 1.52e3, 0.9904),
+    ("MIRACLE, to be decoded", 3.03e3, 0.9931),
+)
+
+
+def one(job: tuple[str, int, Path]) -> dict[str, Any]:
+    """Builds a row's recipe with one seed; size, accuracy and parameters of its smallest file."""
+    name, seed, work = job
+    report = pipeline.build(RECIPES[name], work / f"{name}-seed-{seed}", overrides=(f"seed={seed}",))
+    smallest = report.smallest
+    assert smallest is not None
+    measured = next(m for m in smallest.measurements if m.runtime == "litert" and m.num_threads == 1)
+    validation = report.stages[-1].validation_accuracy
+    return {
+        "name": name,
+        "seed": seed,
+        "size_bytes": smallest.size_bytes,
+        "accuracy": measured.accuracy,
+        "validation_accuracy": validation,
+        "n_params": smallest.n_params,
+        "runtime": f"{measured.runtime} {measured.runtime_version}",
+    }
+
+
+def row(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of all seeds together."""
+    accuracies = [run["accuracy"] for run in runs]
+    return {
+        "name": name,
+        "size_bytes": max(run["size_bytes"] for run in runs),
+        "accuracy": statistics.mean(accuracies),
+        "accuracy_std": statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0,
+        "n_params": runs[0]["n_params"],
+        "runtime": runs[0]["runtime"],
+        "recipe": recipe_file.load(RECIPES[name]).recipe.model_dump(mode="json"),
+        "seeds": [
+            {key: run[key] for key in ("seed", "accuracy", "validation_accuracy", "size_bytes")} for run in runs
+        ],
+    }
+
+
+def told(rows: list[dict[str, Any]]) -> str:
+    lines = [f"{'':<34} {'size':>9}  accuracy (mean of seeds, spread)"]
+    for one_row in rows:
+        n = len(one_row["seeds"])
+        spread = f"{format_share(one_row['accuracy'])} +- {100 * one_row['accuracy_std']:.2f} over {n} seeds"
+        lines.append(f"{one_row['name']:<34} {format_size(one_row['size_bytes']):>9}  {spread}")
+    lines += [f"{name:<34} {format_size(size):>9}  {format_share(share)}" for name, size, share in REFERENCES]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", nargs="+", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
+    parser.add_argument("--work", type=Path, default=Path("artifacts") / "frontier")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    jobs = [(name, seed, options.work) for seed, name in product(options.seeds, options.rows)]
+    runs = []
+    with ProcessPoolExecutor(options.workers) as pool:
+        for run in pool.map(one, jobs):
+            runs.append(run)
+            print(
+                f"{run['name']} seed {run['seed']}: {run['size_bytes']:,} bytes, {run['accuracy']:.2%}",
+                flush=True,
+            )
+    rows = [row(name, [run for run in runs if run["name"] == name]) for name in options.rows]
+    files.write_text(options.output, json.dumps({"rows": rows}, indent=1) + "\n")
+    print(told(rows))
+
+
+if __name__ == "__main__":
+    main()
