@@ -31,8 +31,8 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "mnist_frontier.json"
 RECIPES = {path.stem: path for path in sorted((HERE / "frontier").glob("*.yaml"))}
 SEEDS = (0, 1, 2, 3, 4)
-# BitNetMCU: weights and inference code in the flash of a microcontroller; a .tflite file holds no code, and needs
-# a runtime. Deep Compression and MIRACLE: not files that a runtime loads, they must be decoded first.
+# BitNetMCU: weights and inference code in the flash of a microcontroller; a .tflite file holds no code, and
+# needs a runtime. Deep Compression and MIRACLE: not files that a runtime loads, they must be decoded first.
 REFERENCES = (
     ("BitNetMCU, with its code", 5.4e3, 0.9906),
     ("BitNetMCU, with its code", 9.3e3, 0.9944),

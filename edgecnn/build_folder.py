@@ -1,31 +1,36 @@
 """The folder that a build writes: who may write there, and what it holds in the end.
 
 `<recipe name>.<key>` model files, each with its manifest (`.json`); `report.json`, and `analysis.json` with
-what the HTML report shows besides; `MODEL_CARD.md`; `recipe.yaml`, the recipe as it was built; `.stages`, the
-results of the stages, which may be deleted at any time.
+what the HTML report shows besides; `MODEL_CARD.md`; `recipe.yaml`, the recipe as it was built;
+`build.lock.json`, what went in and the hash of all that came out; `.stages`, the results of the stages, which
+may be deleted at any time.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import shutil
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import filelock
 import pydantic
 
-from edgecnn import files, recipe_file, stages
+from edgecnn import files, provenance, recipe_file, stages
 from edgecnn.analysis.records import SCHEMA_VERSION as ANALYSIS_VERSION
 from edgecnn.analysis.records import Analysis
 from edgecnn.errors import EdgeCNNError, UsageError
 from edgecnn.ondevice.manifest import DeviceError, Manifest
+from edgecnn.provenance import LOCK_FILE, BuildLock
 from edgecnn.recipe import Recipe
 from edgecnn.recipe_file import LoadedRecipe
 from edgecnn.records import SCHEMA_VERSION, Artifact, Report
 from edgecnn.report import model_card
 from edgecnn.report.build import Build
+from edgecnn.stages import StoredResult
 
 REPORT = "report.json"
 ANALYSIS = "analysis.json"
@@ -80,10 +85,16 @@ def claimed(folder: Path, recipe: Recipe) -> Iterator[Path]:
     it cannot be written.
     """
     check(folder, recipe)
+    with _locked(folder):
+        yield folder
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Held by the open file: the system lets go of it when the process ends, however it ends."""
     lock = filelock.FileLock(folder / LOCK, timeout=0)
     try:
         (folder / LOCK).parent.mkdir(parents=True, exist_ok=True)
-        # Held by the open file: the system lets go of it when the process ends, however it ends.
         lock.acquire()
     except filelock.Timeout as fault:
         raise UsageError(
@@ -96,7 +107,7 @@ def claimed(folder: Path, recipe: Recipe) -> Iterator[Path]:
             f"the output folder cannot be written: {fault.strerror}", where=str(fault.filename or folder)
         ) from fault
     try:
-        yield folder
+        yield
     finally:
         lock.release()
 
@@ -112,11 +123,21 @@ def check_source(folder: Path, loaded: LoadedRecipe, source: Path) -> None:
         )
 
 
-def publish(folder: Path, exported: Path, report: Report, analysis: str, loaded: LoadedRecipe) -> None:
+def publish(
+    folder: Path,
+    exported: Path,
+    report: Report,
+    analysis: str,
+    loaded: LoadedRecipe,
+    lock_for: Callable[[dict[str, str]], BuildLock],
+) -> None:
     """Puts files, recipe and report under their final names; files of the build before that are no more go.
 
-    `analysis` is the text of an `Analysis`. The report comes last: what it tells of is there.
+    `analysis` is the text of an `Analysis`; `lock_for` gives the lock for the sha256 of every file. The report
+    comes last but for the lock: what it tells of is there.
     """
+    # A lock that tells of other files would be a lie, should the rest not come to its end.
+    (folder / LOCK_FILE).unlink(missing_ok=True)
     wanted = _files_of(report)
     before = _published_before(folder)
     for name in sorted(wanted):
@@ -130,6 +151,8 @@ def publish(folder: Path, exported: Path, report: Report, analysis: str, loaded:
     manifests = {one.key: Manifest.read_for(exported / one.file) for one in report.artifacts}
     files.write_text(folder / MODEL_CARD, model_card.render(report, manifests))
     files.write_text(folder / REPORT, report.model_dump_json() + "\n")
+    listed = {*wanted, RECIPE, ANALYSIS, MODEL_CARD, REPORT}
+    provenance.write(folder, lock_for(provenance.hashes(folder, listed)))
 
 
 def _published_before(folder: Path) -> set[str]:
@@ -142,6 +165,33 @@ def _published_before(folder: Path) -> set[str]:
 def _files_of(report: Report) -> set[str]:
     models = [Path(Path(artifact.file).name) for artifact in report.artifacts]
     return {path.name for model in models for path in (model, Manifest.path_for(model))}
+
+
+def model_files(folder: Path) -> set[str]:
+    """The names of the model files and manifests of the build in `folder`. Raises as `read_report` does."""
+    return _files_of(read_report(folder))
+
+
+def clean(
+    folder: Path, *, older_than_s: float = 0.0, everything: bool = False, dry_run: bool = False
+) -> list[StoredResult]:
+    """Removes the results of stages that the finished build in `folder` does not need, and gives them.
+
+    `everything`: those that it needs, too; the next build starts from nothing. Raises UsageError where no
+    finished build is there (what an unfinished one needs is not known), or where a build is running.
+    """
+    needed = set() if everything else set(provenance.read(folder).stages.items())
+    store = stages.StageStore(folder)
+    with _locked(folder):
+        now = time.time()
+        unused = [
+            one
+            for one in store.stored()
+            if (one.stage, one.key) not in needed and now - one.modified >= older_than_s
+        ]
+        for one in () if dry_run else unused:
+            shutil.rmtree(one.path)
+    return unused
 
 
 def read_report(folder: Path) -> Report:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgecnn import build_folder, gate, recipe_file
+from edgecnn import build_folder, gate, provenance, recipe_file
 from edgecnn.progress import Progress, Silent
+from edgecnn.provenance import BuildLock, Checked, GitState
 from edgecnn.recipe import Recipe
-from edgecnn.records import Artifact, BoardParity, FloatParity, Measurement, ParityRecord, Report, StageFigures
+from edgecnn.records import (
+    Artifact,
+    BoardParity,
+    FloatParity,
+    LayerSensitivity,
+    Measurement,
+    ParityRecord,
+    Report,
+    StageFigures,
+)
 from edgecnn.report import remarks
 from edgecnn.search.workers import Workers
 from edgecnn.stages import Planned, Stage, StageStore
@@ -18,6 +30,7 @@ from edgecnn.steps.artifacts import export_stage
 from edgecnn.steps.compression import network_stages
 from edgecnn.steps.folds import folds_notes, folds_stage
 from edgecnn.steps.given_onnx import given_stage
+from edgecnn.steps.manifests import tool_versions
 from edgecnn.steps.measurements import (
     measure_stages,
     record_for,
@@ -45,8 +58,8 @@ def build(
 
     Stages whose inputs did not change are not done again, unless `force`. `overrides` are such as
     "train.epochs=3"; with `allow_code` a recipe whose network is a Python file may run it; `data_folders` are
-    searched for data sets and published weights first; `workers` do the trials of a search. A missed budget does not raise: see `Report.passed`.
-    Raises EdgeCNNError.
+    searched for data sets and published weights first; `workers` do the trials of a search. A missed budget
+    does not raise: see `Report.passed`. Raises EdgeCNNError.
     """
     loaded = recipe_file.load(Path(recipe_path), overrides)
     refuse_code(loaded.recipe, allow_code=allow_code)
@@ -64,7 +77,15 @@ def build(
                 progress.say(f"{stage.name}: unchanged")
         report = plan.report()
         analysis = (store.folder(plan.analysis) / ANALYSIS_FILE).read_text(encoding="utf-8")
-        build_folder.publish(folder, store.folder(plan.export), report, analysis, loaded)
+        repository = provenance.git_state(Path(recipe_path).resolve().parent)
+        build_folder.publish(
+            folder,
+            store.folder(plan.export),
+            report,
+            analysis,
+            loaded,
+            lambda outputs: plan.lock(outputs, repository),
+        )
     return report
 
 
@@ -82,6 +103,46 @@ def plan(
     build_folder.check(folder, loaded.recipe)
     shop = Workshop(loaded.recipe, StageStore(folder), Silent(), data_folders)
     return shop.store.plan(BuildPlan(shop).stages, force=force)
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """A build, made again: its model files against the first ones, and what went in that was not the same."""
+
+    files: list[Checked]
+    differences: list[str]
+
+    @property
+    def is_same(self) -> bool:
+        return all(one.status == "ok" for one in self.files)
+
+
+def rebuild(
+    folder: Path,
+    *,
+    allow_code: bool = False,
+    data_folders: tuple[Path, ...] = (),
+    progress: Progress | None = None,
+) -> Rebuilt:
+    """Builds the recipe that lies in a build folder once more, elsewhere, and compares the model files.
+
+    Raises EdgeCNNError, UsageError where `folder` holds no finished build.
+    """
+    lock = provenance.read(folder)
+    with tempfile.TemporaryDirectory(prefix="edgecnn-rebuild-") as temporary:
+        again = Path(temporary) / "again"
+        build(
+            folder / build_folder.RECIPE,
+            again,
+            allow_code=allow_code,
+            data_folders=data_folders,
+            progress=progress,
+        )
+        made = provenance.read(again)
+        # Reports hold times, which are never twice the same.
+        wanted = {name: lock.outputs[name] for name in build_folder.model_files(again) if name in lock.outputs}
+        compared = provenance.check(again, lock.model_copy(update={"outputs": wanted}))
+    return Rebuilt(compared, provenance.differences(lock, made))
 
 
 class BuildPlan:
@@ -139,8 +200,31 @@ class BuildPlan:
                 BoardParity.model_validate(r) for facts in evaluated for r in facts["board_parity"]
             ),
             search=search,
+            sensitivity=tuple(
+                LayerSensitivity.model_validate(r) for r in store.facts(self.analysis)["sensitivity"]
+            ),
             verdicts=gate.judge(recipe.budget, artifacts),
             notes=(*remarks.on_search(search), *notes, *remarks.on_speed(artifacts)),
+        )
+
+    def lock(self, outputs: dict[str, str], git: GitState | None) -> BuildLock:
+        """What went into the build; `outputs` are the sha256 of the files that came out, by name."""
+        shop, recipe = self.shop, self.shop.recipe
+        environment = shop.store.facts(self.measured[0][1])["environment"]
+        return BuildLock(
+            recipe=recipe.name,
+            recipe_sha256=recipe.sha256,
+            seed=recipe.seed,
+            data=recipe.data.name,
+            data_sha256=shop.source.sha256,
+            weights_sha256=shop.weights.sha256 if shop.weights else None,
+            threads=recipe.train.threads,
+            torch_device=shop.store.facts(self.networks[0]).get("torch_device"),
+            machine={key: str(environment.get(key)) for key in ("cpu_model", "kernel", "python")},
+            tools=tool_versions(),
+            git=git,
+            stages={stage.name: stage.key for stage in self.stages},
+            outputs=outputs,
         )
 
     def _measured(self, artifact: Artifact) -> Artifact:

@@ -62,6 +62,17 @@ class Planned:
         return bool(self.why)
 
 
+@dataclass(frozen=True)
+class StoredResult:
+    """What a stage left, finished or not; `modified` is the time of its newest file, in seconds since 1970."""
+
+    stage: str
+    key: str
+    path: Path
+    size_bytes: int
+    modified: float
+
+
 class StageStore:
     """The results of stages below one build folder."""
 
@@ -114,6 +125,13 @@ class StageStore:
         }
         files.write_text(folder / DONE, json.dumps(record, indent=1) + "\n")
         return True
+
+    def stored(self) -> Iterator[StoredResult]:
+        """Every result that is there, of any stage and any inputs."""
+        for path in sorted(self.root.glob("*/*/")):
+            found = [one.stat() for one in path.rglob("*") if one.is_file()]
+            newest = max((one.st_mtime for one in found), default=path.stat().st_mtime)
+            yield StoredResult(path.parent.name, path.name, path, sum(one.st_size for one in found), newest)
 
     def forget(self, stages: tuple[Stage, ...]) -> None:
         """Removes the results of `stages`, so that they run again."""

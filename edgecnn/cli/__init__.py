@@ -11,6 +11,7 @@ from edgecnn import __version__
 from edgecnn.cli.devices import count, deploy, doctor
 from edgecnn.cli.gate import baseline, check
 from edgecnn.cli.group import EdgeGroup
+from edgecnn.cli.keeping import clean, verify
 from edgecnn.cli.measuring import benchmark, predict, validate
 from edgecnn.cli.models import convert, diff, inspect
 from edgecnn.cli.recipes import build, init, schema
@@ -32,8 +33,8 @@ def cli() -> None:
 
 # In the order in which they are used: that of --help.
 for command in (
-    init, build, validate, benchmark, predict, deploy, convert, inspect, diff, check, baseline, report, doctor,
-    count, schema,
+    init, build, validate, benchmark, predict, deploy, convert, inspect, diff, check, baseline, report, verify,
+    clean, doctor, count, schema,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -25,7 +25,7 @@ def test_the_folder_holds_every_file_with_its_manifest(built: tuple[Path, Report
     folder, report = built
     keys = ("dense.fp32.onnx", "fp32.onnx", "fp32.tflite", "int8.onnx", "int8.tflite")
     expected = {f"quick.{key}" for key in keys} | {f"quick.{key}.json" for key in keys}
-    beside = {"report.json", "analysis.json", "MODEL_CARD.md", "recipe.yaml", ".stages"}
+    beside = {"report.json", "analysis.json", "MODEL_CARD.md", "recipe.yaml", "build.lock.json", ".stages"}
     assert {path.name for path in folder.iterdir()} == expected | beside
     assert report == build_folder.read_report(folder)
     for artifact in report.artifacts:

@@ -1,0 +1,137 @@
+"""build.lock.json: what went into a build and what came out, so that anyone can check it and build it again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pydantic
+
+from edgecnn import files
+from edgecnn.errors import UsageError
+from edgecnn.records import Record
+
+LOCK_FILE = "build.lock.json"
+SCHEMA_VERSION: Literal[1] = 1
+GIT_TIMEOUT_S = 10
+
+
+class GitState(Record):
+    """The repository that the recipe lies in, as it was built from."""
+
+    commit: str
+    changed: bool = pydantic.Field(description="whether files that git knows differed from the commit")
+
+
+class BuildLock(Record):
+    """Everything that decides the files of a build, and their hashes."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    recipe: str
+    recipe_sha256: str
+    seed: int
+    data: str
+    data_sha256: str
+    weights_sha256: str | None
+    threads: int
+    torch_device: str | None = pydantic.Field(description="None where nothing was trained")
+    machine: dict[str, str]
+    tools: dict[str, str]
+    git: GitState | None
+    stages: dict[str, str] = pydantic.Field(description="the key of each stage's result")
+    outputs: dict[str, str] = pydantic.Field(description="sha256 by file name")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One file of a build against its lock: ok, changed, missing; or unknown: it lies there unlisted."""
+
+    file: str
+    status: Literal["ok", "changed", "missing", "unknown"]
+
+
+def git_state(folder: Path) -> GitState | None:
+    """Of the repository around `folder`; None where there is none, or no git."""
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return GitState(commit=commit, changed=bool(changed))
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    ran = subprocess.run(
+        ["git", "-C", str(folder), *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=GIT_TIMEOUT_S,
+    )
+    return ran.stdout.strip()
+
+
+def hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    return {name: files.sha256_of(folder / name) for name in sorted(names)}
+
+
+def write(folder: Path, lock: BuildLock) -> None:
+    files.write_text(folder / LOCK_FILE, lock.model_dump_json(indent=1) + "\n")
+
+
+def read(folder: Path) -> BuildLock:
+    """The lock of the build in `folder`. Raises UsageError where there is none that this edgecnn can read."""
+    path = folder / LOCK_FILE
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        version = raw.get("schema_version") if isinstance(raw, dict) else None
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise UsageError(
+                f"the lock has schema version {version}; this edgecnn reads up to {SCHEMA_VERSION}",
+                where=str(path),
+                fix="pip install -U edgecnn",
+            )
+        return BuildLock.model_validate(raw)
+    except OSError as fault:
+        raise UsageError(
+            f"there is no {LOCK_FILE}: {fault.strerror}",
+            where=str(folder),
+            fix="make one: edgecnn build RECIPE",
+        ) from fault
+    except ValueError as fault:
+        reason = fault.errors()[0]["msg"] if isinstance(fault, pydantic.ValidationError) else str(fault)
+        raise UsageError(f"not a lock of a build: {reason}", where=str(path), fix="build again") from fault
+
+
+def check(folder: Path, lock: BuildLock, suffixes: tuple[str, ...] = (".tflite", ".onnx")) -> list[Checked]:
+    """Every file that the lock lists, and model files that it does not list."""
+    found = [Checked(name, _status(folder / name, sha256)) for name, sha256 in lock.outputs.items()]
+    there = {path.name for path in folder.iterdir() if path.suffix in suffixes}
+    return [*found, *(Checked(name, "unknown") for name in sorted(there - lock.outputs.keys()))]
+
+
+def _status(path: Path, sha256: str) -> Literal["ok", "changed", "missing"]:
+    if not path.is_file():
+        return "missing"
+    return "ok" if files.sha256_of(path) == sha256 else "changed"
+
+
+def differences(before: BuildLock, after: BuildLock) -> list[str]:
+    """What went into two builds of one recipe that was not the same: why their files may differ."""
+    said = []
+    for name in ("recipe_sha256", "data_sha256", "weights_sha256", "threads", "torch_device"):
+        said += _difference(name, getattr(before, name), getattr(after, name))
+    for group in ("tools", "machine"):
+        old: Mapping[str, str] = getattr(before, group)
+        new: Mapping[str, str] = getattr(after, group)
+        for name in sorted({*old, *new}):
+            said += _difference(name, old.get(name), new.get(name))
+    return said
+
+
+def _difference(name: str, before: object, after: object) -> list[str]:
+    return [] if before == after else [f"{name}: {before} -> {after}"]
