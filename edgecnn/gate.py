@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from edgecnn.recipe import Budget
-from edgecnn.records import Artifact, Measurement, Verdict
+from edgecnn.records import Artifact, Measurement, Status, Verdict
 
 # Differences of image counts, as fractions, are compared with room for floating-point dust only.
 DUST = 1e-9
+
+
+EMULATED = "emulated milliseconds are not judged"
+# Doubts that make a time worth nothing to a gate. A busy machine shares its cores.
+REFUSED_DOUBTS = ("throttled", "swapped", "busy")
+
+
+def why_refused(measurement: Measurement) -> str:
+    """Why the times of this record are not judged; empty where they are."""
+    if measurement.emulated:
+        return EMULATED
+    doubts = [doubt.text for doubt in measurement.warnings if doubt.kind in REFUSED_DOUBTS]
+    return f"these milliseconds are not judged: {'; '.join(doubts)}" if doubts else ""
 
 
 def judge(budget: Mapping[str, Budget], artifacts: Iterable[Artifact]) -> tuple[Verdict, ...]:
@@ -26,14 +39,9 @@ def _verdict(metric: str, key: str, limit: float, artifact: Artifact | None) -> 
     figure, is_floor = FIGURES[metric]
     actual = figure(artifact) if artifact else None
     if actual is None:
-        refused = metric == "max_median_ms" and artifact is not None and _is_emulated(artifact)
-        return Verdict(
-            metric=metric,
-            artifact=key,
-            limit=limit,
-            actual=None,
-            status="refused" if refused else "missing",
-        )
+        said = _refusal(artifact) if metric == "max_median_ms" and artifact else ""
+        status: Status = "refused" if said else "missing"
+        return Verdict(metric=metric, artifact=key, limit=limit, actual=None, status=status, said=said)
     holds = actual >= limit - DUST if is_floor else actual <= limit + DUST
     return Verdict(metric=metric, artifact=key, limit=limit, actual=actual, status="pass" if holds else "fail")
 
@@ -57,8 +65,7 @@ def _of_measurements(
 
 
 def _median_ms(measurement: Measurement) -> float | None:
-    """Emulated milliseconds are not judged."""
-    if measurement.emulated or measurement.latency_ms is None:
+    if measurement.latency_ms is None or why_refused(measurement):
         return None
     return measurement.latency_ms.median
 
@@ -67,8 +74,9 @@ def _has_one_thread(measurement: Measurement) -> bool:
     return measurement.num_threads == 1
 
 
-def _is_emulated(artifact: Artifact) -> bool:
-    return any(m.emulated for m in artifact.measurements)
+def _refusal(artifact: Artifact) -> str:
+    """The first reason among the records that a limit on times concerns."""
+    return next((said for m in artifact.measurements if _has_one_thread(m) and (said := why_refused(m))), "")
 
 
 # metric -> (its figure, whether the limit is a floor)

@@ -175,11 +175,17 @@ def benchmark(
 
 
 def predict(
-    model: Path, pictures: Sequence[Path], *, runtime: str | None = None, top_k: int = 5
+    model: Path,
+    pictures: Sequence[Path],
+    *,
+    target: Target | None = None,
+    runtime: str | None = None,
+    top_k: int = 5,
 ) -> list[dict[str, Any]]:
     """The `top_k` classes of each picture (files or folders), by the model file and the manifest beside it.
 
-    Each is {"picture", "guesses": [{"class_index", "class_name", "probability"}]}, the best first.
+    Each is {"picture", "guesses": [{"class_index", "class_name", "probability"}]}, the best first. `target`: by
+    default this machine.
     """
     _check_model_file(model)
     read_manifest(model)
@@ -188,7 +194,7 @@ def predict(
     for picture in pictures:
         if not picture.exists():
             raise UsageError("there is no such picture", where=str(picture))
-    predictions = HostTarget().predict(model, pictures, runtime=runtime, top_k=top_k)
+    predictions = (target or HostTarget()).predict(model, pictures, runtime=runtime, top_k=top_k)
     return [asdict(prediction) for prediction in predictions]
 
 

@@ -47,8 +47,8 @@ train:
 compress:                     # in this order; leave out what you do not want
   - prune:
       ratio: 0.5              # share of channels removed from every layer; or widths: [6, 13, 20, 16]
-      criterion: taylor       # or magnitude, random
-      steps: 2                # rounds of pruning
+      criterion: taylor       # or magnitude, hessian, random; batchnorm where the network has it
+      steps: 2                # rounds of pruning; schedule: cubic takes most channels in the first
       finetune_epochs: 1      # training after each round
   - finetune:
       epochs: 4

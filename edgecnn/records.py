@@ -175,6 +175,16 @@ class StageFigures(Record):
     seconds: float
 
 
+class LayerSensitivity(Record):
+    """What quantizing one layer alone does to the float network, on images of the validation split."""
+
+    layer: str
+    divergence: float = Field(description="mean KL divergence from the float network's probabilities, in nats")
+    top1_equal: float = Field(description="0..1: images that stay in their class")
+    accuracy_drop: float | None = Field(description="a fraction; negative is a gain; None without labels")
+    n_images: int
+
+
 class SearchTrial(Record):
     """One trial of a search: the widths it tried, what the file costs, what the quantized network is worth."""
 
@@ -263,6 +273,7 @@ class Report(Record):
     float_parity: tuple[FloatParity, ...] = ()
     board_parity: tuple[BoardParity, ...] = ()
     search: Search | None = None
+    sensitivity: tuple[LayerSensitivity, ...] = ()
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...] = ()
 

@@ -11,7 +11,7 @@ from measurements_for_tests import measurement as any_measurement
 
 from edgecnn.gate import judge
 from edgecnn.recipe import Budget
-from edgecnn.records import Artifact, Latency, Measurement
+from edgecnn.records import Artifact, Doubt, Latency, Measurement
 
 
 def measurement(**changes: Any) -> Measurement:
@@ -81,6 +81,23 @@ def test_time_is_judged_with_one_thread_and_never_emulated() -> None:
         verdict({"max_median": "2 ms"}, measurement(), measurement(num_threads=4, latency_ms=slow))[0] == "pass"
     )
     assert verdict({"max_median": "2 ms"}, measurement(emulated=True)) == ("refused", None)
+
+
+@pytest.mark.parametrize("kind", ["throttled", "swapped", "busy"])
+def test_times_that_something_spoiled_are_refused_with_the_reason(kind: str) -> None:
+    spoiled = measurement(warnings=(Doubt(kind=kind, text="what was seen", advice="mend it"),))
+    (found,) = judge({"int8.tflite": Budget(max_median="2 ms")}, [artifact(measurement(), spoiled)])
+    assert (found.status, found.actual) == ("refused", None)
+    assert found.said == "these milliseconds are not judged: what was seen"
+
+
+def test_other_doubts_and_other_thread_counts_do_not_keep_a_time_from_being_judged() -> None:
+    governor = Doubt(kind="governor", text="it follows the load", advice="fix it")
+    busy = Doubt(kind="busy", text="busy", advice="wait")
+    records = (measurement(warnings=(governor,)), measurement(num_threads=4, warnings=(busy,)))
+    assert verdict({"max_median": "2 ms"}, *records) == ("pass", 1.0)
+    missing = (measurement(latency_ms=None), measurement(num_threads=4, warnings=(busy,)))
+    assert verdict({"max_median": "2 ms"}, *missing) == ("missing", None)
 
 
 @given(n_right=st.integers(0, 10_000), n_dense=st.integers(0, 10_000), limit=st.integers(0, 10_000))

@@ -109,8 +109,18 @@ def test_defaults_and_short_forms(recipe_path: Path) -> None:
         (
             "- quantize: {calibration_images: 20}",
             "- prune: {ratio: 0.5, criterion: tailor}",
-            ":7: compress.0.prune.criterion: 'tailor' is not one of magnitude, taylor, random "
+            ":7: compress.0.prune.criterion: 'tailor' is not one of magnitude, taylor, hessian, batchnorm, random "
             "(did you mean 'taylor'?)",
+        ),
+        (
+            "- quantize: {calibration_images: 20}",
+            "- prune: {ratio: 0.5, criterion: batchnorm}",
+            "compress: prune by batchnorm needs BatchNorm, and lenet5 has none",
+        ),
+        (
+            "- quantize: {calibration_images: 20}",
+            "- prune: {ratio: 0.5, schedule: cubic}",
+            ":7: compress.0.prune: schedule: cubic goes with two or more steps",
         ),
         (
             "- quantize: {calibration_images: 20}",

@@ -38,9 +38,13 @@ class MatchedTensor:
 
 @dataclass(frozen=True)
 class MatchedWeights:
-    """A layer's float weights, and what the integers of the QDQ graph stand for; both of one shape."""
+    """A layer's float weights, and what the integers of the QDQ graph stand for; both of one shape.
+
+    `tensor` is their name in the float graph.
+    """
 
     layer: str
+    tensor: str
     original: np.ndarray
     dequantized: np.ndarray
     is_per_channel: bool
@@ -211,7 +215,7 @@ class _Matcher:
             values = steps * scale.astype(np.float64).reshape(shape)
             layer = layer_name(original)
             self.found.weights.append(
-                MatchedWeights(layer, self.original.array(original), values, scale.size > 1)
+                MatchedWeights(layer, original, self.original.array(original), values, scale.size > 1)
             )
 
 

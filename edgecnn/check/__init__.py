@@ -67,12 +67,13 @@ class Check:
 
 @dataclass(frozen=True)
 class Update:
-    """What was written to a baseline: names of models."""
+    """What was written to a baseline: names of models. `left_out`: times that are not judged, and why."""
 
     path: str
     written: tuple[str, ...]
     kept: tuple[str, ...]
     dropped: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def check(
@@ -145,7 +146,17 @@ def update(
     others = {name: one for name, one in before.models.items() if name not in written}
     kept = {name: one for name, one in others.items() if (path.parent / name).is_file()}
     baseline.write(path, before.model_copy(update={"models": {**kept, **written}}))
-    return Update(str(path), tuple(written), tuple(kept), tuple(sorted(set(others) - set(kept))))
+    dropped, left_out = tuple(sorted(set(others) - set(kept))), _refused(written)
+    return Update(str(path), tuple(written), tuple(kept), dropped, left_out)
+
+
+def _refused(written: Mapping[str, Figures]) -> tuple[str, ...]:
+    return tuple(
+        f"latency {run} of {name}: {one.refused}"
+        for name, known in written.items()
+        for run, one in known.latency.items()
+        if one.refused
+    )
 
 
 def _figures_of(

@@ -127,11 +127,11 @@ def _counts(instructions: dict[str, InstructionFigure]) -> dict[str, Any]:
 
 
 def _times(latency: dict[str, LatencyFigure]) -> dict[str, Any]:
-    """Emulated milliseconds are worth nothing to compare with, and are left out."""
+    """What is refused is worth nothing to compare with, and is left out."""
     return {
-        runtime: one.model_dump(exclude_none=True, exclude={"emulated"})
+        runtime: one.model_dump(exclude_none=True, exclude={"emulated", "refused"})
         for runtime, one in latency.items()
-        if not one.emulated
+        if not one.emulated and not one.refused
     }
 
 

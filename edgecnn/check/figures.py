@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
+from edgecnn import gate
 from edgecnn.check.counts import CountRecord
 from edgecnn.check.models import Model
 from edgecnn.records import Measurement, ParityRecord, Record
@@ -19,11 +20,15 @@ class Stored(Record):
 
 
 class LatencyFigure(Stored):
-    """The median of one inference with one thread; `machine` is None where the CPU does not tell its name."""
+    """The median of one inference with one thread; `machine` is None where the CPU does not tell its name.
+
+    `refused` tells why it is not judged. Such a figure is no part of a baseline, nor is an emulated one.
+    """
 
     median_ms: float = Field(ge=0)
     machine: str | None = None
     emulated: bool = False
+    refused: str = ""
 
 
 class InstructionFigure(Stored):
@@ -122,7 +127,10 @@ def _of_parity(records: tuple[ParityRecord, ...]) -> dict[str, Any]:
 def _latency(measurements: tuple[Measurement, ...], environment: Mapping[str, Any]) -> dict[str, LatencyFigure]:
     return {
         f"{m.target} {m.runtime}": LatencyFigure(
-            median_ms=m.latency_ms.median, machine=_machine(m, environment), emulated=m.emulated
+            median_ms=m.latency_ms.median,
+            machine=_machine(m, m.environment or environment),
+            emulated=m.emulated,
+            refused=gate.why_refused(m),
         )
         for m in measurements
         if m.num_threads == 1 and m.latency_ms is not None

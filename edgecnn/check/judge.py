@@ -200,13 +200,15 @@ def _time(
     reason = _why_not_comparable(now, was)
     if reason:
         return Finding(name, metric, "baseline", "not compared", before, ms, said=reason)
+    if now and was and now.refused:
+        return Finding(name, metric, "baseline", "refused", before, ms, said=now.refused)
     return _compared(name, metric, ms, before, allowances)
 
 
 def _why_not_comparable(now: LatencyFigure | None, was: LatencyFigure | None) -> str:
     """Only times of the same machine, runtime and its version are compared; emulated ones never are."""
     if now and now.emulated:
-        return "emulated milliseconds are not judged"
+        return gate.EMULATED
     if not now or not was or (now.machine == was.machine and now.machine):
         return ""
     return f"measured on {now.machine or 'an unknown CPU'}; the baseline on {was.machine or 'an unknown CPU'}"
@@ -249,8 +251,12 @@ def _held(model: Model, budget: Budget) -> list[Finding]:
 def _of_verdict(name: str, verdict: Verdict, said: str) -> Finding:
     if not said and verdict.status == "missing":
         said = "no record of this file"
-    if verdict.status == "refused":
-        said = "emulated milliseconds are not judged"
     return Finding(
-        name, verdict.metric, "budget", verdict.status, now=verdict.actual, limit=verdict.limit, said=said
+        name,
+        verdict.metric,
+        "budget",
+        verdict.status,
+        now=verdict.actual,
+        limit=verdict.limit,
+        said=said or verdict.said,
     )

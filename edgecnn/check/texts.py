@@ -130,4 +130,5 @@ def updated(update: Update) -> str:
         lines.append(f"  kept, not among these paths: {', '.join(update.kept)}")
     if update.dropped:
         lines.append(f"  dropped, their files are gone: {', '.join(update.dropped)}")
+    lines += [f"  left out: {one}" for one in update.left_out]
     return "\n".join(lines)

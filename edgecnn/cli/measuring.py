@@ -136,6 +136,7 @@ def _measure_arenas(models: tuple[Path, ...], limit: str | None, as_json: bool) 
 @click.command()
 @click.argument("artifact", type=PATH)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=PATH)
+@on_target()
 @click.option("--runtime", help="The runtime to use.  [default: the first that is installed]")
 @click.option("--top", default=5, show_default=True, type=click.IntRange(1, 1000), help="Classes to show.")
 @click.option(
@@ -148,6 +149,7 @@ def _measure_arenas(models: tuple[Path, ...], limit: str | None, as_json: bool) 
 def predict(
     artifact: Path,
     images: tuple[Path, ...],
+    target: Target,
     runtime: str | None,
     top: int,
     explanation: Path | None,
@@ -158,12 +160,13 @@ def predict(
     """Classify pictures with a model file.
 
     Pictures are PNG, JPEG or .npy, files or folders. The manifest beside the artifact says how a
-    picture becomes its input. --explain needs the folder that the artifact was built in, and torch: the
-    map is Grad-CAM of the float network.
+    picture becomes its input. With --target they are sent to a board and classified there. --explain
+    needs the folder that the artifact was built in, and torch: the map is Grad-CAM of the float network.
 
     \b
     Examples:
       edgecnn predict artifacts/mnist_lenet5_int8/mnist_lenet5_int8.int8.tflite digit.png
+      edgecnn predict model.tflite digit.png --target pi@raspberrypi.local
       edgecnn predict artifacts/mnist_lenet5_int8/mnist_lenet5_int8.int8.tflite digit.png --explain why.png
     """
     from edgecnn import operations
@@ -171,8 +174,9 @@ def predict(
     if explanation is None:
         if explain_layers or allow_code:
             raise click.UsageError("--explain-layers and --allow-code go with --explain")
-        predictions = operations.predict(artifact, images, runtime=runtime, top_k=top)
+        predictions = operations.predict(artifact, images, target=target, runtime=runtime, top_k=top)
     else:
+        refuse_options("has no meaning beside --explain: the float network is explained here", "target")
         with terminal_progress() as progress:
             predictions = operations.explain(
                 artifact,

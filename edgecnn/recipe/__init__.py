@@ -71,6 +71,12 @@ class Recipe(Spec):
         if QuantizeStep in kinds[: -2 if QatStep in kinds else -1]:
             raise ValueError("compress: quantize must be the last step but for qat, and stand there once")
         self._search_fits(kinds)
+        by_scale = any(isinstance(s, PruneStep) and s.prune.criterion == "batchnorm" for s in self.compress)
+        if by_scale and self.model.name in MODELS:
+            raise ValueError(
+                f"compress: prune by batchnorm needs BatchNorm, and {self.model.name} has none: "
+                "take criterion taylor, hessian or magnitude"
+            )
         if self.data.folds and (self.model.name == "onnx" or not self.train.epochs):
             raise ValueError("data: folds trains networks, and this recipe trains none: leave folds out")
         if self.train.epochs == 0 and self.model.weights is None and self.model.name != "onnx":

@@ -14,7 +14,10 @@ from edgecnn.units import parse_points
 Augmentation = Literal["shift", "rotate", "scale", "flip", "crop", "color"]
 
 
-Criterion = Literal["magnitude", "taylor", "random"]
+Criterion = Literal["magnitude", "taylor", "hessian", "batchnorm", "random"]
+
+
+PruningSchedule = Literal["uniform", "cubic"]
 
 
 Optimizer = Literal["adamw", "sgd"]
@@ -66,7 +69,7 @@ class TrainSpec(Spec):
 class PruneSpec(Spec):
     """Structured pruning: whole channels are taken out, and the network is physically smaller afterwards."""
 
-    newer = ("round_to",)
+    newer = ("round_to", "schedule")
 
     ratio: float | None = Field(None, gt=0, lt=1, description="share of channels removed from every layer")
     widths: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
@@ -77,6 +80,9 @@ class PruneSpec(Spec):
     )
     criterion: Criterion = Field("taylor", description="what makes a channel important")
     steps: int = Field(1, ge=1, le=100, description="rounds of pruning")
+    schedule: PruningSchedule = Field(
+        "uniform", description="of several steps: equal shares, or cubic: most of the channels in the first"
+    )
     finetune_epochs: int = Field(1, ge=0, le=1000, description="training after each round")
 
     @model_validator(mode="after")
@@ -85,6 +91,8 @@ class PruneSpec(Spec):
             raise ValueError("give either ratio (0.6: six channels of ten go) or widths ([4, 8, 32, 16])")
         if self.round_to and self.ratio is None:
             raise ValueError("round_to goes with ratio; widths are kept as they are")
+        if self.schedule == "cubic" and self.steps == 1:
+            raise ValueError("schedule: cubic goes with two or more steps")
         return self
 
     def kept(self, model: str, start: dict[str, int]) -> dict[str, int]:

@@ -179,7 +179,8 @@ def ledger(report: Report) -> Table:
         )
         for row in report.stages
     ]
-    header = ("stage", "params", "MACs", "weights", ".tflite", "gzipped", "entropy", "zeros", "validation", "took")
+    sizes = ("weights", ".tflite", "gzipped", "entropy", "zeros")
+    header = ("stage", "params", "MACs", *sizes, "validation", "took")
     return Table("Stage by stage", header, tuple(rows), frozenset(range(1, len(header))))
 
 
@@ -429,6 +430,22 @@ def board_parity(report: Report) -> Table:
     return Table("Boards against this machine", header, tuple(rows), frozenset({3, 4}))
 
 
+def sensitivity(report: Report) -> Table:
+    """What quantizing each layer alone costs, the most sensitive first."""
+    rows = tuple(
+        (
+            row.layer,
+            f"{row.divergence:.2g}",
+            f"{row.top1_equal:.2%}",
+            NONE if row.accuracy_drop is None else f"{format_points(row.accuracy_drop, signed=True)} pt",
+            f"{row.n_images:,}",
+        )
+        for row in report.sensitivity
+    )
+    header = ("layer quantized alone", "KL to float", "top-1 equal", "accuracy drop", "validation images")
+    return Table("Sensitivity by layer", header, rows, frozenset(range(1, 5)))
+
+
 def parity(report: Report) -> Table:
     """The quantized pair on every runtime: how many logits are how many steps of the output scale apart."""
     rows = [
@@ -449,7 +466,8 @@ def parity(report: Report) -> Table:
 
 def all_tables(report: Report) -> list[Table]:
     """Everything below the summary, in the order of reading; tables without rows are left out."""
-    drawn = (verdicts, runtimes, follows, parity, board_parity, rejections, per_class, search, ledger, sizes)
+    measured = (verdicts, runtimes, follows, parity, board_parity, rejections, per_class)
+    drawn = (*measured, search, ledger, sensitivity, sizes)
     return [table for draw in drawn if (table := draw(report)).rows]
 
 

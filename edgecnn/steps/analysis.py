@@ -19,7 +19,7 @@ from edgecnn.analysis.records import (
 )
 from edgecnn.ondevice.manifest import Manifest, TensorSpec
 from edgecnn.ondevice.preprocess import dequantize, model_input
-from edgecnn.records import Artifact
+from edgecnn.records import Artifact, LayerSensitivity
 from edgecnn.stages import Stage
 from edgecnn.steps.evaluation import FLOAT_KEYS
 from edgecnn.steps.networks import ONNX_FILE, Workshop, installed_version
@@ -38,7 +38,11 @@ QUANTIZED_KEYS = ("int8.tflite", "int4.tflite", "int8.onnx", "int4.onnx")
 def analysis_stage(
     shop: Workshop, networks: tuple[Stage, ...], quantized: Stage | None, export: Stage, evaluate: Stage
 ) -> Stage:
-    """Leaves `analysis.json`: an `Analysis` of the exported files, from the stages that made them."""
+    """Leaves `analysis.json`: an `Analysis` of the exported files, from the stages that made them.
+
+    The facts are `sensitivity`, as in the report: empty where training went on after quantizing, for then the
+    float network is not the one that was rounded.
+    """
 
     def work(folder: Path) -> dict[str, Any]:
         shop.progress.start("analyse", total=3)
@@ -51,7 +55,7 @@ def analysis_stage(
         }
         by_file = {one.key: _file_bytes(where / one.file, names[one.variant]) for one in artifacts}
         shop.progress.advance(1, "bytes by layer")
-        error = _quantization(shop, networks[-1], quantized, export) if quantized else None
+        error, sensitivity = _quantization(shop, networks[-1], quantized, export) if quantized else (None, ())
         shop.progress.advance(1, "quantization error")
         analysis = Analysis(
             sha256={one.key: one.sha256 for one in artifacts},
@@ -62,7 +66,7 @@ def analysis_stage(
         )
         files.write_text(folder / ANALYSIS_FILE, analysis.model_dump_json() + "\n")
         shop.progress.finish(_told(analysis))
-        return {}
+        return {"sensitivity": [one.model_dump(mode="json") for one in sensitivity]}
 
     needs = (*networks, *((quantized,) if quantized else ()), export, evaluate)
     inputs = {"images": N_IMAGES, "onnx": installed_version("onnx")}
@@ -131,10 +135,13 @@ def _file_bytes(path: Path, named: list[tuple[str, int]]) -> FileBytes:
     return FileBytes(bytes_by_kind=found.bytes_by_kind, layers=tuple(layers))
 
 
-def _quantization(shop: Workshop, network: Stage, quantized: Stage, export: Stage) -> QuantizationAnalysis:
+def _quantization(
+    shop: Workshop, network: Stage, quantized: Stage, export: Stage
+) -> tuple[QuantizationAnalysis, tuple[LayerSensitivity, ...]]:
     import onnx
 
     from edgecnn.analysis.quantization import analyse
+    from edgecnn.analysis.sensitivity import layer_sensitivity
 
     float_model: onnx.ModelProto = onnx.load(shop.store.folder(network) / ONNX_FILE)
     qdq_model = onnx.load(shop.store.folder(quantized) / QUANTIZED_FILE)
@@ -147,7 +154,11 @@ def _quantization(shop: Workshop, network: Stage, quantized: Stage, export: Stag
     spec = TensorSpec("", (), "float32")
     inputs = model_input(validation.images_nhwc[chosen], preprocessing, "NCHW", spec)
     is_trained = bool(shop.store.facts(quantized).get("history"))
-    return analyse(float_model, qdq_model, inputs, split=validation.split, is_trained=is_trained)
+    error = analyse(float_model, qdq_model, inputs, split=validation.split, is_trained=is_trained)
+    if is_trained:
+        return error, ()
+    labels = validation.labels[chosen] if shop.is_labelled else None
+    return error, layer_sensitivity(float_model, qdq_model, inputs, labels)
 
 
 def _disagreements(shop: Workshop, export: Stage, evaluate: Stage) -> Disagreements | None:

@@ -226,7 +226,7 @@ def prune_stage(shop: Workshop, step: PruneStep, position: int, source: Stage) -
         for k in range(1, spec.steps + 1):
             prune(
                 model,
-                widths_at_step(start, target, k, spec.steps),
+                widths_at_step(start, target, k, spec.steps, spec.schedule),
                 spec.criterion,
                 judged,
                 labels,

@@ -18,13 +18,13 @@ SMALLEST_CPU_WALL_RATIO = 0.9
 MOST_SWITCHES_PER_S = 100
 LARGEST_P90_TO_MEDIAN = 1.5
 LARGEST_ROUND_RATIO = 1.25
-# Two speeds: this far apart, each of so many samples, and almost none between them. Of samples that are evenly
-# spread a third would lie there.
+# Two speeds: this far apart, each of so many samples, and almost none between them. Of samples that are spread
+# evenly a third would lie there.
 SMALLEST_MODE_RATIO = 1.25
 SMALLEST_MODE_SHARE = 0.1
 LARGEST_SHARE_BETWEEN = 0.05
 FEWEST_SAMPLES = 10
-# get_throttled: bits 0-3 are under-voltage, clock capped, throttled, too hot, all now; 16-19 the same since boot.
+# get_throttled: bits 0-3 are under-voltage, clock capped, throttled, too hot, all now; 16-19 since boot.
 THROTTLED_NOW = 0xF
 THROTTLED_SINCE_BOOT = 0xF0000
 STEADY_GOVERNORS = ("performance",)
@@ -71,7 +71,7 @@ def _busy(rounds: Sequence[Round], n_cores: int) -> MeasurementWarning | None:
 
 
 def _bimodal(rounds: Sequence[Round]) -> MeasurementWarning | None:
-    """Within a round: the process was moved to another core, or the clock changed, while it was measured."""
+    """Within a round: the process was moved to another core, or the clock changed, meanwhile."""
     found = next((modes for one in rounds if (modes := _modes(np.asarray(one.samples_ms)))), None)
     if found is None:
         return None
@@ -85,7 +85,7 @@ def _bimodal(rounds: Sequence[Round]) -> MeasurementWarning | None:
 
 
 def _modes(samples_ms: NDArray[np.float64]) -> tuple[float, float, float] | None:
-    """The medians of the fast and the slow samples and the share of the slow ones, where there are two kinds."""
+    """The medians of the fast and the slow samples and the share of the slow ones; None of a single kind."""
     low, high = np.percentile(samples_ms, [5, 95])
     if len(samples_ms) < FEWEST_SAMPLES or _ratio(high, low) <= SMALLEST_MODE_RATIO:
         return None
@@ -148,7 +148,7 @@ def _governor(environment: Environment) -> MeasurementWarning | None:
 
 
 def _throttled(rounds: Sequence[Round]) -> MeasurementWarning | None:
-    """Now, before or after a round; or in between, which the bits since boot tell where they were not set yet."""
+    """Just before or after a round; or in between, as the bits since boot tell where they were not set yet."""
     flags = 0
     for one in rounds:
         before, after = one.throttle_flags_before or 0, one.throttle_flags_after or 0

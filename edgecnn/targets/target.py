@@ -196,6 +196,7 @@ class Target(ABC):
             own_manifest(model_path)
         except DeviceError as fault:
             raise TargetError(fault.what, where=_about(model_path, runtime), fix=fault.fix) from fault
+        runtime = runtime or self._preferred_runtime(model_path)
         arguments = ["predict", *self._model_arguments(model_path, runtime, num_threads), "--top", str(top_k)]
         arguments += ["--manifest", self._machine.place(Manifest.path_for(model_path))]
         # After "--": a place may begin with a dash.
@@ -206,9 +207,17 @@ class Target(ABC):
             for file, one in zip(files, answer["predictions"], strict=True)
         ]
 
-    def _model_arguments(self, model_path: Path, runtime: str | None, num_threads: int) -> list[str]:
-        arguments = [self._machine.place(model_path), "--threads", str(num_threads)]
-        return arguments if runtime is None else [*arguments, "--runtime", runtime]
+    def _preferred_runtime(self, model_path: Path) -> str:
+        model_format = model_path.suffix.lower().lstrip(".")
+        names = self.runtimes_for(model_format)
+        if not names:
+            raise TargetError(
+                f"no runtime for .{model_format} files is installed", where=self.name, fix=self.how_to_install
+            )
+        return names[0]
+
+    def _model_arguments(self, model_path: Path, runtime: str, num_threads: int) -> list[str]:
+        return [self._machine.place(model_path), "--threads", str(num_threads), "--runtime", runtime]
 
 
 def _parts(images_nhwc: Path | NDArray[np.uint8], largest_bytes: int | None, folder: Path) -> Iterator[Path]:

@@ -41,6 +41,7 @@ def build(
     recipe: str = MINIMAL_RECIPE,
     environment: dict[str, Any] = ENVIRONMENT,
     dense: bytes = b"dense",
+    environment_of_times: dict[str, Any] | None = None,
     **changes: Any,
 ) -> Path:
     """A build of a dense network and of its int8 pair; `changes` are of the int8 TFLite file's record."""
@@ -50,7 +51,9 @@ def build(
     artifacts = (
         artifact(folder, "dense.fp32.onnx", dense, measurement(runtime="onnxruntime", accuracy_drop=0.0)),
         artifact(folder, "int8.onnx", b"onnx", measurement(runtime="onnxruntime")),
-        artifact(folder, "int8.tflite", b"t" * size_bytes, measurement(**changes)),
+        artifact(
+            folder, "int8.tflite", b"t" * size_bytes, measurement(**changes, environment=environment_of_times)
+        ),
     )
     report = Report(
         recipe={"name": built.name, "sha256": built.sha256},

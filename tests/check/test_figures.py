@@ -41,7 +41,10 @@ def test_latency_is_of_one_thread_by_runtime(tmp_path: Path) -> None:
     assert figures(tmp_path, *records).latency == {
         "host litert": LatencyFigure(median_ms=1.0, machine="Cortex-A72, aarch64, litert 2.1, 1 thread"),
         "host tflite-runtime": LatencyFigure(
-            median_ms=2.0, machine="Cortex-A72, aarch64, tflite-runtime 2.14, 1 thread", emulated=True
+            median_ms=2.0,
+            machine="Cortex-A72, aarch64, tflite-runtime 2.14, 1 thread",
+            emulated=True,
+            refused="emulated milliseconds are not judged",
         ),
     }
 

@@ -12,10 +12,21 @@ from pathlib import Path
 import pytest
 from check.builds import ENVIRONMENT, build
 from cli.commands import run, told
+from recipes_for_tests import MINIMAL_RECIPE
+
+from edgecnn.records import Doubt
 
 GOLDEN = Path(__file__).parent / "golden" / "situations"
 SUFFIXES = {"table": "table", "markdown": "md", "github": "txt"}
 BUILD, BASELINE = Path("b"), Path("edgecnn-baseline.json")
+THROTTLED = Doubt(
+    kind="throttled", text="the board slowed its clock down (throttle flags 0x4)", advice="cool it"
+)
+SWAPPED = Doubt(kind="swapped", text="7 pages were read from disk while measuring", advice="free some memory")
+BUSY = Doubt(
+    kind="busy", text="the machine was busy: the process had a core only 60% of the time", advice="wait"
+)
+MEDIAN_LIMIT = MINIMAL_RECIPE.replace("max_size: 20 kB", "max_median: 5 ms")
 EMULATED = {**ENVIRONMENT, "target": "qemu", "emulated": True}
 
 # What has happened since the baseline, and the exit code.
@@ -32,6 +43,13 @@ SITUATIONS: dict[str, tuple[Callable[[], object], int]] = {
         0,
     ),
     "emulated": (lambda: build(BUILD, environment=EMULATED, emulated=True, median=50.0), 0),
+    "throttled": (lambda: build(BUILD, warnings=(THROTTLED,), median=1.05), 1),
+    "swapped": (lambda: build(BUILD, warnings=(SWAPPED,), median=1.05), 1),
+    "shared-core": (lambda: build(BUILD, warnings=(BUSY,), median=1.05), 1),
+    "refused-by-a-budget": (
+        lambda: build(BUILD, recipe=MEDIAN_LIMIT, warnings=(THROTTLED, BUSY), median=1.05),
+        1,
+    ),
     "corrupt-baseline": (lambda: BASELINE.write_text('{"schema_version": 1, "models": [}\n'), 2),
     "newer-schema": (lambda: BASELINE.write_text('{"schema_version": 2, "models": {}}\n'), 2),
 }

@@ -18,6 +18,8 @@ from check.test_why import lenet5
 from cli.commands import run, told
 from recipes_for_tests import MINIMAL_RECIPE
 
+from edgecnn.records import Doubt
+
 BASELINE = Path("edgecnn-baseline.json")
 INT8 = "b/tiny.int8.tflite"
 
@@ -94,6 +96,31 @@ def test_emulated_times_fail_an_absolute_budget_and_are_not_kept() -> None:
     accepted(recipe=recipe, emulated=True)
     assert statuses("b", exit_code=1)[INT8, "max_median_ms"] == "refused"
     assert "latency" not in json.loads(BASELINE.read_text())["models"][INT8]
+
+
+SPOILED = {"warnings": (Doubt(kind="throttled", text="it was hot", advice="cool it"),)}
+
+
+def test_times_that_something_spoiled_are_refused_and_not_kept() -> None:
+    accepted()
+    build(Path("b"), median=1.0, **SPOILED)
+    assert statuses("b", exit_code=1)[INT8, "latency host litert"] == "refused"
+    assert statuses("b", "--allow-missing", exit_code=1)[INT8, "latency host litert"] == "refused"
+    build(Path("b"), median=1.0, environment={**ENVIRONMENT, "cpu_model": "Cortex-A53"}, **SPOILED)
+    assert statuses("b", exit_code=0)[INT8, "latency host litert"] == "not compared"
+    build(Path("b"), **SPOILED)
+    said = run("baseline", "update", "b").stdout
+    assert f"left out: latency host litert of {INT8}: these milliseconds are not judged: it was hot" in said
+    assert "latency" not in json.loads(BASELINE.read_text())["models"][INT8]
+    assert statuses("b", exit_code=0)[INT8, "latency host litert"] == "not compared"
+
+
+def test_times_of_a_board_are_of_that_board() -> None:
+    """The report's environment is that of its first target."""
+    board = {**ENVIRONMENT, "target": "pi3", "cpu_model": "Cortex-A53"}
+    accepted(target="pi3", environment_of_times=board)
+    machine = json.loads(BASELINE.read_text())["models"][INT8]["latency"]["pi3 litert"]["machine"]
+    assert machine == "Cortex-A53, aarch64, litert 2.1, 1 thread"
 
 
 def test_a_failure_says_by_how_much_and_what_to_do() -> None:
@@ -320,7 +347,13 @@ def test_update_keeps_models_that_are_there_and_drops_those_that_are_gone() -> N
     ]
     assert sorted(json.loads(BASELINE.read_text())["models"]) == ["a.tflite", "c.tflite"]
     said = json.loads(run("baseline", "update", "a.tflite", "--json").stdout)
-    assert said == {"path": str(BASELINE), "written": ["a.tflite"], "kept": ["c.tflite"], "dropped": []}
+    assert said == {
+        "path": str(BASELINE),
+        "written": ["a.tflite"],
+        "kept": ["c.tflite"],
+        "dropped": [],
+        "left_out": [],
+    }
 
 
 def test_update_twice_gives_the_same_bytes() -> None:

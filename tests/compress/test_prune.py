@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from edgecnn.compress.prune import cut, prunable_layers, prune, widths_at_step
+from edgecnn.compress.prune import channel_importance, cut, prunable_layers, prune, widths_at_step
+from edgecnn.errors import ModelError
 from edgecnn.models import MODELS, build_model, widths_of
 from edgecnn.recipe import PruneSpec, target_widths
 
@@ -17,7 +18,7 @@ def pruned(widths: dict[str, int], criterion: str = "magnitude", seed: int = 0) 
     return model
 
 
-@pytest.mark.parametrize("criterion", ["magnitude", "taylor", "random"])
+@pytest.mark.parametrize("criterion", ["magnitude", "taylor", "hessian", "random"])
 def test_the_pruned_network_is_physically_smaller_and_runs(criterion: str) -> None:
     widths = {"conv1": 4, "conv2": 7, "fc1": 11, "fc2": 5}
     model = pruned(widths, criterion)
@@ -44,7 +45,7 @@ def test_channels_that_do_nothing_go_first_and_the_outputs_stay() -> None:
         model.fc1.weight[50] = 0
         model.fc1.bias[50] = 0
     before = model(IMAGES)
-    for criterion in ("magnitude", "taylor"):
+    for criterion in ("magnitude", "taylor", "hessian"):
         copy = build_model("lenet5", in_channels=1, n_classes=10)
         copy.load_state_dict(model.state_dict())
         prune(copy, {"conv1": 4, "conv2": 16, "fc1": 119, "fc2": 84}, criterion, IMAGES, LABELS, 0)
@@ -72,7 +73,7 @@ FIRE_WIDTHS = {
 
 
 @pytest.mark.parametrize("bypass", [False, True])
-@pytest.mark.parametrize("criterion", ["magnitude", "taylor", "random"])
+@pytest.mark.parametrize("criterion", ["magnitude", "taylor", "hessian", "random"])
 def test_fire_modules_are_pruned_with_what_reads_them(criterion: str, bypass: bool) -> None:
     model = squeezenet(FIRE_WIDTHS, bypass=bypass)
     target = target_widths(FIRE_WIDTHS, 0.4)
@@ -95,7 +96,7 @@ def test_dead_channels_of_both_sides_of_a_fire_module_go_and_the_outputs_stay() 
                 model.get_submodule(layer).bias[channel] = 0
     before = model(IMAGES)
     target = {layer: width - len(dead.get(layer, ())) for layer, width in FIRE_WIDTHS.items()}
-    for criterion in ("magnitude", "taylor"):
+    for criterion in ("magnitude", "taylor", "hessian"):
         copy = squeezenet(FIRE_WIDTHS)
         copy.load_state_dict(model.state_dict())
         prune(copy, target, criterion, IMAGES, LABELS, 0)
@@ -121,10 +122,14 @@ def test_a_layer_cannot_grow() -> None:
     start=st.integers(1, 500),
     share=st.floats(0.01, 1.0),
     n_steps=st.integers(1, 10),
+    schedule=st.sampled_from(["uniform", "cubic"]),
 )
-def test_widths_fall_step_by_step_to_the_target(start: int, share: float, n_steps: int) -> None:
+def test_widths_fall_step_by_step_to_the_target(start: int, share: float, n_steps: int, schedule: str) -> None:
     target = max(1, round(start * share))
-    path = [widths_at_step({"a": start}, {"a": target}, step, n_steps)["a"] for step in range(1, n_steps + 1)]
+    path = [
+        widths_at_step({"a": start}, {"a": target}, step, n_steps, schedule)["a"]
+        for step in range(1, n_steps + 1)
+    ]
     assert path[-1] == target
     assert path == sorted(path, reverse=True)
     assert path[0] <= start
@@ -178,7 +183,7 @@ def test_of_an_unknown_network_all_layers_but_those_of_the_output_and_grouped_on
     assert set(found) == {"stem", "depthwise", "added", "alone", "hidden"}
 
 
-@pytest.mark.parametrize("criterion", ["magnitude", "taylor", "random"])
+@pytest.mark.parametrize("criterion", ["magnitude", "taylor", "hessian", "random"])
 def test_an_unknown_network_is_pruned_and_made_again_from_its_widths(criterion: str) -> None:
     torch.manual_seed(0)
     model, images = Strange(), torch.rand(4, 1, 16, 16)
@@ -191,3 +196,48 @@ def test_an_unknown_network_is_pruned_and_made_again_from_its_widths(criterion: 
     cut(again, widths, (1, 16, 16))
     again.load_state_dict(model.state_dict())
     torch.testing.assert_close(again.eval()(images), model.eval()(images))
+
+
+def test_the_cubic_schedule_removes_most_at_first() -> None:
+    path = [widths_at_step({"a": 100}, {"a": 36}, step, 4, "cubic")["a"] for step in range(1, 5)]
+    # 36 + 64 x (3/4, 2/4, 1/4, 0) cubed.
+    assert path == [63, 44, 37, 36]
+
+
+def test_hessian_importance_is_the_mean_square_of_each_images_gradient() -> None:
+    """Of one layer by itself: sum of weight^2 x that, over the filter and over what reads it."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3))
+    images, labels = torch.rand(5, 1, 2, 3), torch.tensor([0, 1, 2, 0, 1])
+    first, last = model[1], model[3]
+    expected = torch.zeros(4)
+    for image, label in zip(images.split(1), labels.split(1), strict=True):
+        loss = nn.functional.cross_entropy(model(image), label)
+        of_first, of_last = torch.autograd.grad(loss, (first.weight, last.weight))
+        expected += ((first.weight * of_first) ** 2).sum(1).detach() / 5 / 2
+        expected += ((last.weight * of_last) ** 2).sum(0).detach() / 5 / 2
+    found = channel_importance(model, ["1"], "hessian", images, labels)["1"]
+    torch.testing.assert_close(found / found.mean(), expected / expected.mean())
+
+
+def normalized(affine: bool = True) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6, affine=affine), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 36, 10)
+    )
+
+
+def test_by_batchnorm_the_channels_of_the_smallest_scales_go() -> None:
+    model = normalized()
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([0.5, -0.9, 0.1, 0.8, -0.2, 0.7]))
+    prune(model, {"0": 4}, "batchnorm", torch.rand(4, 1, 8, 8), torch.arange(4), seed=0)
+    assert torch.equal(model[1].weight, torch.tensor([0.5, -0.9, 0.8, 0.7]))
+    assert model[4].in_features == 4 * 36
+
+
+@pytest.mark.parametrize("model, layer", [(normalized(affine=False), "0"), (pruned({}), "conv1")])
+def test_without_a_scale_there_is_no_pruning_by_batchnorm(model: nn.Module, layer: str) -> None:
+    images = torch.rand(4, 1, *((8, 8) if layer == "0" else (28, 28)))
+    with pytest.raises(ModelError, match=f"needs a BatchNorm with scales behind {layer}, and there is none"):
+        prune(model, {layer: 2}, "batchnorm", images, torch.arange(4), seed=0)

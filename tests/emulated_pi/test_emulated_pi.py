@@ -21,7 +21,11 @@ from PIL import Image
 from recipes_for_tests import ROOT
 
 from edgecnn import data
+from edgecnn.build_folder import read_report
+from edgecnn.gate import judge
+from edgecnn.recipe import Budget
 from edgecnn.records import Report
+from edgecnn.steps.measurements import with_times
 
 pytestmark = pytest.mark.emulated_pi
 
@@ -104,8 +108,19 @@ def test_doctor_says_what_a_fresh_board_lacks_and_installs_it(targets: Path) -> 
     assert ssh(targets, "ls -A").split() == [".cache", ".ssh", "edgecnn"], "nothing else was changed"
 
 
-@pytest.mark.parametrize(("target", "n_runs"), [("litert", 5), ("tflite-runtime", 2)])
-def test_a_thousand_test_images_there_and_here(targets: Path, target: str, n_runs: int) -> None:
+FLOAT_AND_INT8 = {"fp32.onnx", "int8.onnx", "fp32.tflite", "int8.tflite"}
+
+
+@pytest.mark.parametrize(
+    ("target", "runtimes", "keys"),
+    [
+        ("litert", {"litert", "onnxruntime"}, {"dense.fp32.onnx", *FLOAT_AND_INT8}),
+        ("tflite-runtime", {"tflite-runtime"}, {"fp32.tflite", "int8.tflite"}),
+    ],
+)
+def test_a_thousand_test_images_there_and_here(
+    targets: Path, target: str, runtimes: set[str], keys: set[str]
+) -> None:
     result = run("validate", BUILD, "--target", target, "--samples", "1000", "--json")
     assert result.exit_code == 0, result.output
     report = Report.model_validate_json(result.stdout)
@@ -113,22 +128,64 @@ def test_a_thousand_test_images_there_and_here(targets: Path, target: str, n_run
     measured = [m for artifact in report.artifacts for m in artifact.measurements]
     assert {(m.n_images, m.emulated, m.target) for m in measured} == {(1000, True, target)}
     assert min(m.accuracy for m in measured) > 0.985
-    assert len(report.board_parity) == n_runs
+    assert {m.runtime for m in measured} == set(report.environment["runtimes"]) == runtimes
+    # tflite-runtime is built for numpy 1, and brings one along.
+    assert report.environment["numpy"].startswith("1.") or target != "tflite-runtime"
+    assert sorted(record.artifact for record in report.board_parity) == sorted(keys)
     for record in report.board_parity:
         assert record.top1_equal >= 0.998
         assert record.max_lsb is None or record.max_lsb <= 2
         assert record.largest_difference is None or record.largest_difference < 1e-4
 
 
-def test_milliseconds_of_an_emulated_board_are_marked(targets: Path) -> None:
+def test_milliseconds_of_an_emulated_board_are_marked_and_refused(targets: Path) -> None:
+    model = BUILD / f"{NAME}.int8.tflite"
     result = run(
-        "benchmark", BUILD / f"{NAME}.int8.tflite", "--target", "litert", "--threads", "1",
-        "--rounds", "2", "--min-time", "0.1", "--json",
-    )  # fmt: skip
+        "benchmark",
+        model,
+        "--target",
+        "litert",
+        "--threads",
+        "1",
+        "--rounds",
+        "2",
+        "--min-time",
+        "0.1",
+        "--json",
+    )
     assert result.exit_code == 0, result.output
     (record,) = json.loads(result.stdout)
     assert record["emulated"] and "emulated" in [warning["kind"] for warning in record["warnings"]]
     assert len(record["samples_ms"]) >= 50 and record["peak_rss_bytes"] > 2**20
+    assert record["delegate"] == "XNNPACK" and record["affinity"] and len(record["launches"]) == 2
+    assert {launch["governor_after"] for launch in record["launches"]} == {"ondemand"}
+    environment = record["environment"]
+    assert environment["board_model"] == "Raspberry Pi 4 Model B Rev 1.4" and environment["bits"] == 64
+    assert environment["target"] == "litert" and environment["temperature_c"] == 47.236
+    artifact = next(one for one in read_report(BUILD).artifacts if one.file == model.name)
+    judged = with_times(artifact.measurements[0].model_copy(update={"emulated": True}), record)
+    (verdict,) = judge(
+        {artifact.key: Budget(max_median="1 s")}, [artifact.model_copy(update={"measurements": (judged,)})]
+    )
+    assert (verdict.status, verdict.said) == ("refused", "emulated milliseconds are not judged")
+
+
+def test_what_is_sent_lies_there_whole_and_once(targets: Path, tmp_path: Path) -> None:
+    test = data.load("mnist").test
+    Image.fromarray(test.images_nhwc[0, :, :, 0]).save(tmp_path / "digit.png")
+    for _ in range(2):
+        result = run(
+            "predict", BUILD / f"{NAME}.int8.tflite", tmp_path / "digit.png", "--target", "litert", "--json"
+        )
+        assert result.exit_code == 0, result.output
+        (prediction,) = json.loads(result.stdout)
+        assert prediction["guesses"][0]["class_name"] == test.class_names[test.labels[0]]
+    lines = [line.split() for line in ssh(targets, "cd .cache/edgecnn; sha256sum */*; ls -d *").splitlines()]
+    sent = {words[1]: words[0] for words in lines if len(words) == 2}
+    assert sent and all(path.partition("/")[0] == sha256 for path, sha256 in sent.items())
+    names = [path.partition("/")[2] for path in sent]
+    assert names.count("digit.png") == names.count(f"{NAME}.int8.tflite") == 1
+    assert {words[0] for words in lines if len(words) == 1} == {path.partition("/")[0] for path in sent}
 
 
 def test_deploy_and_back_and_predict_on_the_board(targets: Path, tmp_path: Path) -> None:
@@ -150,3 +207,6 @@ def test_deploy_and_back_and_predict_on_the_board(targets: Path, tmp_path: Path)
     said = ssh(targets, f"edgecnn/{NAME}/current/predict digit.png; rm digit.png")
     assert said.startswith(f"digit.png: {test.class_names[test.labels[0]]} ")
     assert "resize" in said and "invoke" in said
+    by_hand = f"cd edgecnn/{NAME}/current && /opt/litert/python edgecnn-device.pyz benchmark {NAME}.int8.tflite"
+    answer = json.loads(ssh(targets, f"{by_hand} --min-s 0.05").splitlines()[-1])
+    assert answer["emulated"] and len(answer["samples_ms"]) >= 50 and answer["warmup_runs"] >= 12

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,15 @@ import pytest
 import tiny_models
 
 from edgecnn.ondevice import benchmark as module
-from edgecnn.ondevice.benchmark import Plan, benchmark, example_input, machine_busy_s, timed_phase, warm_up
+from edgecnn.ondevice.benchmark import (
+    Plan,
+    WarmUp,
+    benchmark,
+    example_input,
+    machine_busy_s,
+    timed_phase,
+    warm_up,
+)
 from edgecnn.ondevice.manifest import DeviceError, TensorSpec
 
 
@@ -40,22 +49,50 @@ def script(monkeypatch: pytest.MonkeyPatch):
     return start
 
 
-def test_warm_up_lasts_its_time_and_its_count(script):
+def test_the_warm_up_ends_when_three_windows_agree(script):
     by_time = script(1_000_000)
-    assert warm_up(by_time.invoke, Plan(warmup_s=0.1, warmup_runs=10)) == (100, 1e6)
+    assert warm_up(by_time.invoke, Plan(window_s=0.05)) == WarmUp(150, 0.15, True, 1e6)
     by_count = script(1_000_000_000)
-    assert warm_up(by_count.invoke, Plan(warmup_s=0.1, warmup_runs=10)) == (10, 1e9)
+    assert warm_up(by_count.invoke, Plan(window_runs=4)) == WarmUp(12, 12.0, True, 1e9)
 
 
-def test_the_time_of_one_run_is_that_after_the_slow_beginning(script):
-    runtime = script(*[50_000_000] * 3, *[1000] * 400)
-    n_runs, run_ns = warm_up(runtime.invoke, Plan(warmup_s=0.0, warmup_runs=300))
-    assert (n_runs, run_ns) == (300, 1000)
+def test_the_warm_up_goes_on_while_the_clock_is_rising(script):
+    """A governor that follows the load: each window is faster than the one before, up to the highest clock."""
+    rising = [ns for ns in (2_000_000, 1_500_000, 1_200_000, 1_060_000, 1_000_000) for _ in range(10)]
+    warmed = warm_up(script(*rising).invoke, Plan(window_s=0, window_runs=10))
+    # 1.06, 1.00 and 1.00 ms are more than 5 % apart.
+    assert (warmed.n_runs, warmed.is_steady, warmed.run_ns) == (70, True, 1e6)
 
 
-def test_no_warm_up_still_tells_the_time_of_a_run(script):
-    runtime = script(7000)
-    assert warm_up(runtime.invoke, Plan(warmup_s=0.0, warmup_runs=0)) == (0, 7000)
+@pytest.mark.parametrize(("third_ns", "n_runs"), [(1_050_000, 12), (1_051_000, 24)])
+def test_agreement_is_within_5_percent(script, third_ns: int, n_runs: int):
+    durations = [1_000_000] * 8 + [third_ns] * 4 + [1_000_000]
+    assert warm_up(script(*durations).invoke, Plan(window_s=0, window_runs=4)).n_runs == n_runs
+
+
+def test_the_warm_up_is_given_up_where_the_times_go_up_and_down(script):
+    bimodal = [1_000_000] * 10 + [2_000_000] * 10
+    warmed = warm_up(script(*bimodal * 1000).invoke, Plan(window_s=0, window_runs=10, most_warmup_s=0.3))
+    assert not warmed.is_steady
+    assert 0.3 <= warmed.seconds <= 0.32, "no more than the window in which the time is up"
+
+
+def test_a_slow_model_has_its_three_windows_whatever_the_limit(script):
+    warmed = warm_up(script(2_000_000_000).invoke, Plan(window_runs=4, most_warmup_s=1.0))
+    assert (warmed.n_runs, warmed.is_steady) == (12, True)
+
+
+def test_a_single_slow_inference_does_not_keep_a_window_from_agreeing(script):
+    hiccups = [1000, 1000, 90_000, 1000] * 100
+    warmed = warm_up(script(*hiccups).invoke, Plan(window_s=0, window_runs=4))
+    assert (warmed.n_runs, warmed.is_steady) == (12, True)
+
+
+def test_the_rule_is_told():
+    assert Plan().warmup_rule == (
+        "steady: medians of 3 successive windows within 5%, each of 0.05 s and 4 inferences at least;"
+        " given up after 3 s"
+    )
 
 
 def test_each_sample_is_one_inference(script):
@@ -93,21 +130,23 @@ def test_garbage_collection_is_off_while_timing_and_on_after_a_fault():
 
 @pytest.mark.parametrize(("kind", "name"), [("fp32_onnx", "onnxruntime"), ("int8_tflite", "litert")])
 def test_a_whole_benchmark(models, kind: str, name: str):
-    plan = Plan(warmup_s=0.01, warmup_runs=5, min_s=0.05, min_samples=20)
+    plan = Plan(window_s=0.01, window_runs=5, min_s=0.05, min_samples=20)
     answer = benchmark(getattr(models, kind), name, plan=plan)
     samples = answer["samples_ms"]
     assert len(samples) >= 20 and min(samples) > 0
     assert answer["n_runs"] == len(samples) * answer["timed_every"]
-    assert answer["warmup_runs"] >= 5
+    assert answer["warmup_runs"] >= 15 and answer["warmup_s"] >= 0.03
+    assert answer["warmup_rule"] == plan.warmup_rule
+    assert answer["affinity"] == sorted(os.sched_getaffinity(0))
     assert answer["timed_phase_s"] >= 0.05
     assert answer["load_ms"] > 0 and answer["first_run_ms"] > 0
     assert 0 < answer["cpu_wall_ratio"] < 1.5
     assert answer["other_cpu_share"] is None or 0 <= answer["other_cpu_share"] <= 1
-    assert set(answer["before"]) == set(answer["after"]) >= {"load_1min", "throttle_flags"}
+    assert set(answer["before"]) == set(answer["after"]) >= {"load_1min", "governor", "throttle_flags"}
 
 
 def test_a_fast_model_yields_about_the_samples_asked_for(models):
-    plan = Plan(warmup_s=0.05, min_s=0.2, samples_per_s=1000)
+    plan = Plan(min_s=0.2, samples_per_s=1000)
     answer = benchmark(models.int8_tflite, "litert", plan=plan)
     assert answer["timed_every"] > 20
     assert 50 <= len(answer["samples_ms"]) < 1000
@@ -133,8 +172,6 @@ def test_a_plan_without_samples_is_refused(models):
 
 
 def test_the_busy_time_of_the_machine(tmp_path: Path):
-    import os
-
     ticks = os.sysconf("SC_CLK_TCK")
     stat = tmp_path / "stat"
     stat.write_text("cpu  100 20 30 4000 50 6 7 8 9 10\ncpu0 1 2 3\ncpu1 1 2 3\nintr 5\ncpufreq 1\n")

@@ -67,6 +67,20 @@ def test_tflite_tells_scales_too(models, name: str):
     assert load_model(name, models.fp32_tflite).inputs[0].scale is None
 
 
+def test_the_delegate_is_told(models):
+    litert = load_model("litert", models.int8_tflite)
+    assert (litert.delegate, litert.delegate_version) == ("XNNPACK", f"as in ai-edge-litert {litert.version}")
+    reference = load_model("litert", models.int8_tflite, optimize=False)
+    assert (reference.delegate, reference.delegate_version) == ("none", None)
+    assert load_model("onnxruntime", models.fp32_onnx).delegate == "none"
+
+
+@pytest.mark.skipif("tflite-runtime" not in TFLITE, reason="tflite-runtime is not installed")
+def test_the_older_runtime_keeps_int8_from_its_delegate(models):
+    assert load_model("tflite-runtime", models.fp32_tflite).delegate == "XNNPACK"
+    assert load_model("tflite-runtime", models.int8_tflite).delegate == "none"
+
+
 @pytest.mark.parametrize("name", TFLITE)
 @pytest.mark.parametrize("optimize", [True, False])
 def test_prepare_invoke_and_result_are_run_in_three_steps(models, name: str, optimize: bool):

@@ -45,7 +45,7 @@ def test_evaluate_writes_the_outputs(verb, models, tmp_path: Path):
 
 def test_benchmark(verb, models):
     code, answer = verb(
-        "benchmark", models.fp32_tflite, "--min-s", 0.01, "--warmup-s", 0.01, "--min-samples", 5
+        "benchmark", models.fp32_tflite, "--min-s", 0.01, "--window-s", 0.01, "--min-samples", 5
     )
     assert code == 0 and answer["runtime"] == "litert" and len(answer["samples_ms"]) >= 5
 

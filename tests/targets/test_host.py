@@ -40,13 +40,21 @@ PROBE = {
     "boot_id": None,
     "emulated": False,
 }
-CONDITIONS = {"load_1min": None, "clock_mhz": 1.0, "temperature_c": None, "throttle_flags": None}
+CONDITIONS = {
+    "governor": None,
+    "load_1min": None,
+    "clock_mhz": 1.0,
+    "temperature_c": None,
+    "throttle_flags": None,
+}
 
 
 class ScriptedProcesses:
     """Stands for `run_verb`: the samples of each process are given in the order of starting."""
 
-    def __init__(self, samples_ms: list[list[float]], emulated: bool = False) -> None:
+    def __init__(self, samples_ms: list[list[float]], /, emulated: bool = False, **planted: object) -> None:
+        """`planted`: what the second process tells otherwise."""
+        self._planted = planted
         self.started: list[list[str]] = []
         self._samples_ms = iter(samples_ms)
         self._probe = {**PROBE, "emulated": emulated}
@@ -58,9 +66,15 @@ class ScriptedProcesses:
         samples = next(self._samples_ms)
         return {
             "runtime_version": "2.0",
+            "delegate": "XNNPACK",
+            "delegate_version": "as in ai-edge-litert 2.0",
+            "affinity": [0, 2],
             "load_ms": float(len(self.started)),
             "first_run_ms": 2.0,
+            "warmup_rule": "steady: medians",
             "warmup_runs": 10,
+            "warmup_s": 0.15,
+            "warmup_steady": True,
             "n_runs": 3 * len(samples),
             "timed_every": 3,
             "timed_phase_s": 1.0,
@@ -71,6 +85,7 @@ class ScriptedProcesses:
             "other_cpu_share": 0.0,
             "before": CONDITIONS,
             "after": CONDITIONS,
+            **(self._planted if len(self.started) == 2 else {}),
         }
 
 
@@ -174,6 +189,39 @@ def test_an_emulated_machine_marks_its_records(models):
     script = ScriptedProcesses([[1.0]], emulated=True)
     (record,) = HostTarget(run=script).benchmark([BenchmarkJob(models.fp32_tflite, "litert")], rounds=1)
     assert record.emulated and [one.kind for one in record.warnings] == [WarningKind.EMULATED]
+
+
+@pytest.mark.parametrize(
+    ("planted", "kind"),
+    [
+        ({"after": {**CONDITIONS, "throttle_flags": 0x40004}}, WarningKind.THROTTLED),
+        ({"cpu_wall_ratio": 0.5}, WarningKind.BUSY),
+        ({"other_cpu_share": 0.5}, WarningKind.BUSY),
+        ({"involuntary_switches": 900}, WarningKind.BUSY),
+        ({"major_faults": 3}, WarningKind.SWAPPED),
+        ({"warmup_steady": False}, WarningKind.UNSTEADY),
+        ({"samples_ms": [1.0] * 30 + [1.5] * 30}, WarningKind.BIMODAL),
+        ({"samples_ms": [1.0] * 20 + [1.5] * 40}, WarningKind.BIMODAL),
+        ({"samples_ms": [1.4] * 60}, WarningKind.ROUNDS_DISAGREE),
+    ],
+)
+def test_a_planted_fault_of_one_launch_raises_its_warning(models, planted: dict, kind: WarningKind):
+    script = ScriptedProcesses([[1.0] * 60] * 3, **planted)
+    (record,) = HostTarget(run=script).benchmark([BenchmarkJob(models.fp32_tflite, "litert")])
+    kinds = [one.kind for one in record.warnings]
+    assert kind in kinds and set(kinds) <= {kind, WarningKind.ROUNDS_DISAGREE}
+    (quiet,) = HostTarget(run=ScriptedProcesses([[1.0] * 60] * 3)).benchmark(
+        [BenchmarkJob(models.fp32_tflite, "litert")]
+    )
+    assert quiet.warnings == ()
+
+
+def test_a_record_tells_the_warm_up_the_delegate_and_the_cores(models):
+    script = ScriptedProcesses([[1.0]] * 2, warmup_steady=False, warmup_runs=30)
+    (record,) = HostTarget(run=script).benchmark([BenchmarkJob(models.fp32_tflite, "litert")], rounds=2)
+    assert (record.warmup_rule, record.warmup_runs, record.warmup_steady) == ("steady: medians", 40, False)
+    assert (record.delegate, record.delegate_version) == ("XNNPACK", "as in ai-edge-litert 2.0")
+    assert record.affinity == (0, 2) and record.environment.n_cores == 4
 
 
 def test_no_jobs_and_no_rounds(models):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_models
-from targets.local_sshd import LocalSSHD
+from targets.local_sshd import FLAKY, LocalSSHD
 
 from edgecnn.errors import TargetError
 from edgecnn.ondevice import receive
@@ -317,6 +319,34 @@ def test_a_link_that_stalls_is_given_up(sshd: LocalSSHD):
     assert sshd.target().board.put(b"again", "a.bin")
 
 
+def test_a_link_that_stalls_in_the_middle_of_a_run_is_given_up(sshd: LocalSSHD, models):
+    evaluate(sshd.target(), models)  # all files are there
+    slow_python(sshd)
+    sshd.make_flaky(10**9)
+    target = sshd.target(alive_interval_s=1)
+    target.timeout_s = 30
+    faults: list[TargetError] = []
+    thread = threading.Thread(target=lambda: faults.append(fault_of(target, models)))
+    thread.start()
+    wait_until(lambda: running(sshd))
+    links = processes_with(str(FLAKY))
+    for pid in links:
+        os.kill(pid, signal.SIGSTOP)
+    start = time.monotonic()
+    thread.join(60)
+    assert time.monotonic() - start < 25, "well before the time that a run may take"
+    assert "the connection was lost during evaluate" in faults[0].what and faults[0].fix
+    # The board cannot know that its link is dead: the time limit of the job ends it there.
+    wait_until(lambda: not measuring(sshd))
+    for pid in links:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert sshd.partial_files() == []
+    sshd.set_python(f'exec "{sys.executable}" "$@"')
+    sshd.write_config()
+    np.testing.assert_array_equal(evaluate(sshd.target(), models), evaluate(HOST, models))
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_a_job_and_its_connection_end_when_its_host_is_killed(sshd: LocalSSHD, models, number: signal.Signals):
     slow_python(sshd)
@@ -357,6 +387,7 @@ def test_sshd_is_killed_in_the_middle_of_a_run(sshd: LocalSSHD, models):
     thread.join(30)
     assert "the connection was lost during evaluate" in faults[0].what
     wait_until(lambda: not measuring(sshd))
+    assert sshd.partial_files() == []
     sshd.set_python(f'exec "{sys.executable}" "$@"')
     sshd.start()
     np.testing.assert_array_equal(evaluate(sshd.target(), models), evaluate(HOST, models))
@@ -372,22 +403,48 @@ def test_a_job_that_takes_too_long_is_ended_there(sshd: LocalSSHD, models):
     assert target.board.connection.is_open, "the connection is still good"
 
 
-def test_a_full_disk(sshd: LocalSSHD, tmp_path: Path):
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    """A disk of that size at `folder`. Skips the test where none can be mounted."""
     if os.getuid() != 0:
         pytest.skip("only root can mount a small disk")
-    sshd.cache.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", str(sshd.cache)]
+    folder.mkdir(parents=True, exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True).returncode != 0:
         pytest.skip("no disk can be mounted here")
     try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk(sshd: LocalSSHD):
+    with small_disk(sshd.cache, "5m"):
         with pytest.raises(
             TargetError, match=r"the disk is full: 5\.\d MB are free, 6\.0 MB are needed"
         ) as caught:
             sshd.target().board.put(os.urandom(2_000_000), "a.bin")
         assert "free some space" in caught.value.fix and sshd.partial_files() == []
+        assert caught.value.exit_code == 3
         assert sshd.target().board.put(b"small", "a.bin")
-    finally:
-        subprocess.run(["umount", str(sshd.cache)], check=True)
+
+
+def test_a_disk_that_is_full_where_the_outputs_go(sshd: LocalSSHD, models):
+    manifest = tiny_models.manifest_for(models.int8_tflite, "int8")
+    images = tiny_models.random_images(4000)  # outputs of 12 kB, more than the 4 kB that are left
+    scratch = sshd.folder / "scratch"
+    with small_disk(scratch, "64k"):
+        sshd.set_python(f'TMPDIR="{scratch}" exec "{sys.executable}" "$@"')
+        (scratch / "others").write_bytes(bytes(60 * 1024))
+        with pytest.raises(
+            TargetError, match=r"cannot write \S+output\.npy: No space left on device"
+        ) as caught:
+            sshd.target().evaluate(models.int8_tflite, manifest, images, "litert")
+        assert caught.value.exit_code == 3 and "free some space" in caught.value.fix
+        assert [path.name for path in scratch.iterdir()] == ["others"], "nothing half-written is left"
+        (scratch / "others").unlink()
+        there = sshd.target().evaluate(models.int8_tflite, manifest, images, "litert")
+    np.testing.assert_array_equal(there, HOST.evaluate(models.int8_tflite, manifest, images, "litert"))
 
 
 def test_a_disk_that_fills_while_the_file_comes(sshd: LocalSSHD):
@@ -440,6 +497,13 @@ def test_no_runtime_there(sshd: LocalSSHD, models):
     assert target.runtimes_for("tflite") == ()
     fault = fault_of(target, models)
     assert fault.what == "litert is not installed" and fault.where == "int8.tflite on litert"
+    np.save(sshd.folder / "one.npy", IMAGES[0])
+    with pytest.raises(TargetError, match=r"no runtime for \.tflite files is installed") as caught:
+        target.predict(models.int8_tflite, [sshd.folder / "one.npy"])
+    assert caught.value.fix == "install one there: edgecnn doctor --target pi4 --fix"
+    assert fault.fix and sshd.partial_files() == []
+    sshd.set_python(f'exec "{sys.executable}" "$@"')
+    assert evaluate(sshd.target(), models).shape == (25, 3)
 
 
 def test_a_runtime_that_crashes(sshd: LocalSSHD, models):
@@ -450,6 +514,7 @@ def test_a_runtime_that_crashes(sshd: LocalSSHD, models):
     sshd.set_python(f'PYTHONPATH="{package.parent}" exec "{sys.executable}" "$@"')
     fault = fault_of(sshd.target(), models)
     assert "evaluate crashed in native code (SIGSEGV)" in fault.what
+    assert fault.fix and sshd.partial_files() == [] and not measuring(sshd)
     sshd.set_python(f'exec "{sys.executable}" "$@"')
     assert evaluate(sshd.target(), models).shape == (25, 3)
 

@@ -49,7 +49,7 @@ def test_it_runs_by_hand(app: Path, models, tmp_path: Path):
         models.int8_tflite,
         "--min-s",
         "0.01",
-        "--warmup-s",
+        "--window-s",
         "0.01",
         cwd=tmp_path,
     )

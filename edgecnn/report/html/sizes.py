@@ -29,9 +29,9 @@ def bytes_figures(report: Report, analysis: Analysis | None) -> tuple[Figure, ..
         colors = {"weights": KINDS["weights"], "the rest": KINDS["the rest"]}
         title = "Stage by stage"
         caption = (
-            "The network after each stage, as the .tflite file that it would be. In the table: 'entropy' is what"
-            " an ideal entropy coder would need for the weights and biases, one value at a time; 'zeros' are"
-            " stored like any other number, so they saved nothing."
+            "The network after each stage, as the .tflite file that it would be. In the table: 'entropy' is"
+            " what an ideal entropy coder would need for the weights and biases, one value at a time;"
+            " 'zeros' are stored like any other number, so they saved nothing."
         )
         svg = plots.bars("stages", title, rows, colors, about="Bytes by stage:")
         figures.append(Figure(title, caption, svg))

@@ -61,7 +61,8 @@ def a_report(
         "stages": tuple(
             StageFigures(
                 stage=stage, n_params=9_145, n_macs=319_580, weight_bytes=size - 2_000, file_bytes=size,
-                gzip_bytes=size - 500, validation_accuracy=0.99, seconds=12.0,
+                gzip_bytes=size - 500, entropy_bytes=size // 2, n_zeros=100,
+                zero_share=0.0125, zero_bytes=400, validation_accuracy=0.99, seconds=12.0,
             )
             for stage, size in (("train", 248_224), ("1-prune", 37_984), ("2-quantize", 11_584))
         ),
