@@ -109,7 +109,8 @@ def test_defaults_and_short_forms(recipe_path: Path) -> None:
         (
             "- quantize: {calibration_images: 20}",
             "- prune: {ratio: 0.5, criterion: tailor}",
-            ":7: compress.0.prune.criterion: 'tailor' is not one of magnitude, taylor, hessian, batchnorm, random "
+            ":7: compress.0.prune.criterion: 'tailor' is not one of magnitude, taylor, hessian, batchnorm, "
+            "random "
             "(did you mean 'taylor'?)",
         ),
         (
