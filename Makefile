@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check format lock bench-training clean help
+.PHONY: demo test check fuzz format lock bench-training clean help
 
 demo: $(INSTALLED)  ## train, compress, export and measure LeNet-5 on MNIST
 	$(BIN)/edgecnn build recipes/mnist_lenet5_int8.yaml
@@ -21,6 +21,9 @@ check: $(INSTALLED)  ## lint, format, types, import contracts, the files for CI
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows docs/ci/github.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.gitlab-ci docs/ci/gitlab.yml
 	$(BIN)/shellcheck --severity=warning .ci/run .ci/emulated-pi edgecnn/counting/*.sh tests/emulated_pi/*.sh
+
+fuzz: $(INSTALLED)  ## 200,000 damaged files, read by everything that reads files
+	$(BIN)/python tools/fuzz.py
 
 format: $(INSTALLED)  ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix .
