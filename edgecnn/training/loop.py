@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from edgecnn.data import Dataset
 from edgecnn.errors import EdgeCNNError
@@ -31,6 +31,8 @@ END_SHARE = 1 / 250_000
 
 # Of pictures that are judged at once: 1,000 of MNIST, 111 of 224 x 224 in colour.
 LARGEST_BATCH, LARGEST_BATCH_VALUES = 1_000, 2**24
+
+Tensors = Sequence[torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,21 @@ def laid_out(model: nn.Module, memory_format: torch.memory_format) -> nn.Module:
     return cast(nn.Module, model.to(memory_format=memory_format))  # type: ignore[call-overload]
 
 
+def moving_average(decay: float) -> Callable[[Tensors, Tensors, torch.Tensor | int], None]:
+    """What torch's AveragedModel does after a step: average = d * average + (1 - d) * weights.
+
+    After n steps d is at most (1 + n) / (10 + n): otherwise a short run would be judged by the weights that it
+    began with, pruned and not yet trained (as in TensorFlow's ExponentialMovingAverage with num_updates).
+    """
+
+    @torch.no_grad()
+    def update(averages: Tensors, weights: Tensors, n_steps: torch.Tensor | int) -> None:
+        n = int(n_steps)
+        torch._foreach_lerp_(list(averages), list(weights), 1 - min(decay, (1 + n) / (10 + n)))
+
+    return update
+
+
 def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
     """Weight decay is for weights: biases and norms (one dimension) are left alone.
 
@@ -226,9 +243,7 @@ class Run:
         # What the user has frozen in a network of their own stays so.
         self.held = list(layers_of(model).values())[:-1] if settings.freeze_epochs else []
         self.thawing = [p for layer in self.held for p in layer.parameters(recurse=False) if p.requires_grad]
-        self.average = (
-            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema)) if settings.ema else None
-        )
+        self.average = AveragedModel(model, multi_avg_fn=moving_average(settings.ema)) if settings.ema else None
 
     @property
     def judged(self) -> nn.Module:

@@ -225,14 +225,16 @@ def test_the_average_of_the_weights_is_what_is_judged_and_kept(tmp_path: Path) -
     history = train(averaged, TRAINING, VALIDATION, replace(SETTINGS, ema=0.9))
     assert not torch.equal(weights(plain), weights(averaged))
     assert history[-1].validation_accuracy == evaluate(averaged, VALIDATION)
-    # By hand: after each step, average = 0.9 average + 0.1 weights; torch starts from the first weights.
+    # By hand: after each step, average = d average + (1 - d) weights, d at most 0.9 and small at first; torch
+    # starts from the first weights.
     by_hand = network()
     run = loop.Run(by_hand, replace(SETTINGS, ema=0.9), None, Silent())
     average = None
     for step, (images, targets) in enumerate(TRAINING.batches(SETTINGS, run.generator)):
         run.set_rate(step, 24)
         run.step(images, targets)
-        average = weights(by_hand) if average is None else 0.9 * average + 0.1 * weights(by_hand)
+        d = min(0.9, (1 + step) / (10 + step))
+        average = weights(by_hand) if average is None else d * average + (1 - d) * weights(by_hand)
     torch.testing.assert_close(weights(run.judged), average)
 
 
