@@ -60,9 +60,9 @@ class Picture:
 def matrices(report: Report) -> tuple[Matrix, ...]:
     """That of the smallest file, and the dense network's; not the latter where it is held against itself."""
     dense = report.dense if report.is_labelled else None
-    wanted = [one for one in (report.smallest, dense) if one is not None]
+    wanted = {one.key: one for one in (report.smallest, dense) if one is not None}
     found = []
-    for artifact in dict.fromkeys(wanted):
+    for artifact in wanted.values():
         shown = shown_measurement(artifact)
         if shown is not None and 0 < len(shown.confusion) <= LARGEST_MATRIX:
             found.append(matrix(f"{shown_name(artifact)} on {shown.runtime}", shown))
