@@ -149,7 +149,16 @@ def test_the_source_of_a_stage_is_part_of_its_key(tmp_path: Path, monkeypatch: p
     assert key() != first
 
 
-def test_the_code_of_each_stage_of_a_build_is_part_of_its_key(recipe_path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("steps", "n_stages"),
+    [
+        ("[{prune: {ratio: 0.5}}, finetune, quantize, qat]", 9),
+        ("[{search: {max_accuracy_drop: 1 pt}}, quantize, qat]", 8),
+    ],
+)
+def test_the_code_of_each_stage_of_a_build_is_part_of_its_key(
+    steps: str, n_stages: int, recipe_path: Path, tmp_path: Path
+) -> None:
     """What the modules of a stage import is in its `code`, or that of a stage it needs, or decides nothing."""
     # Values from the recipe are inputs of their stage; errors, files and progress bars decide no result.
     # Nor does where a board is found (what it is stands in the inputs), nor how figures are shown.
@@ -160,9 +169,9 @@ def test_the_code_of_each_stage_of_a_build_is_part_of_its_key(recipe_path: Path,
     # Whether the user's network can be converted and quantized is tried before; no weights hang on that.
     for tried in ("edgecnn.export.tflite", "edgecnn.compress.qat.operators"):
         graph.remove_import(importer="edgecnn.steps.own_model", imported=tried)
-    loaded = recipe_file.load(recipe_path, ("compress=[{prune: {ratio: 0.5}}, finetune, quantize, qat]",))
+    loaded = recipe_file.load(recipe_path, (f"compress={steps}",))
     plan = pipeline.BuildPlan(Workshop(loaded.recipe, StageStore(tmp_path), Silent()))
-    assert len(plan.stages) == 9
+    assert len(plan.stages) == n_stages
     for stage in plan.stages:
         covered = {*stage.code, *(module for needed in _all_needs(stage) for module in needed.code)}
         covered |= {f"edgecnn.{name}" for name in decides_nothing}

@@ -71,16 +71,16 @@ def unify_ranges(model: onnx.ModelProto) -> None:
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     old_scales: dict[str, float] = {}
     for group in _tied_parameters(model.graph, constants):
-        if len({(_value(constants, s), _value(constants, z)) for s, z in group}) == 1:
+        if len({(value(constants, s), value(constants, z)) for s, z in group}) == 1:
             continue
         scale, zero_point = _widest(group, constants)
         for scale_name, zero_point_name in group:
-            old_scales[scale_name] = _value(constants, scale_name)
-            _replace(constants[scale_name], np.float32(scale))
+            old_scales[scale_name] = value(constants, scale_name)
+            replace(constants[scale_name], np.float32(scale))
             dtype = numpy_helper.to_array(constants[zero_point_name]).dtype
-            _replace(constants[zero_point_name], np.array(zero_point, dtype))
+            replace(constants[zero_point_name], np.array(zero_point, dtype))
     if old_scales:
-        _rescale_biases(model.graph, constants, old_scales)
+        rescale_biases(model.graph, constants, old_scales)
 
 
 def _tied_parameters(
@@ -116,14 +116,14 @@ def _tied_parameters(
 def _widest(group: list[tuple[str, str]], constants: dict[str, onnx.TensorProto]) -> tuple[float, int]:
     """Scale and zero point of the smallest range that holds every range of the group."""
     limits = np.iinfo(numpy_helper.to_array(constants[group[0][1]]).dtype)
-    pairs = [(_value(constants, scale), _value(constants, zero_point)) for scale, zero_point in group]
+    pairs = [(value(constants, scale), value(constants, zero_point)) for scale, zero_point in group]
     low = min(0.0, *(scale * (limits.min - zero_point) for scale, zero_point in pairs))
     high = max(0.0, *(scale * (limits.max - zero_point) for scale, zero_point in pairs))
     scale = float(np.float32((high - low) / (int(limits.max) - int(limits.min))))
     return scale, int(np.clip(np.rint(limits.min - low / scale), limits.min, limits.max))
 
 
-def _rescale_biases(
+def rescale_biases(
     graph: onnx.GraphProto, constants: dict[str, onnx.TensorProto], old_scales: dict[str, float]
 ) -> None:
     made_by = {node.output[0]: node for node in graph.node}
@@ -134,17 +134,17 @@ def _rescale_biases(
         scale_name = source.input[1] if source.op_type == "DequantizeLinear" else ""
         if scale_name not in old_scales:
             continue
-        factor = _value(constants, scale_name) / old_scales[scale_name]
+        factor = value(constants, scale_name) / old_scales[scale_name]
         values, scales = constants[bias.input[0]], constants[bias.input[1]]
-        _replace(values, np.rint(numpy_helper.to_array(values) / factor).astype(np.int32))
-        _replace(scales, (numpy_helper.to_array(scales) * factor).astype(np.float32))
+        replace(values, np.rint(numpy_helper.to_array(values) / factor).astype(np.int32))
+        replace(scales, (numpy_helper.to_array(scales) * factor).astype(np.float32))
 
 
-def _value(constants: dict[str, onnx.TensorProto], name: str) -> float:
+def value(constants: dict[str, onnx.TensorProto], name: str) -> float:
     return float(numpy_helper.to_array(constants[name]).reshape(-1)[0])
 
 
-def _replace(tensor: onnx.TensorProto, array: np.ndarray | np.generic) -> None:
+def replace(tensor: onnx.TensorProto, array: np.ndarray | np.generic) -> None:
     old_shape = tuple(tensor.dims)
     tensor.CopyFrom(numpy_helper.from_array(np.asarray(array).reshape(old_shape), tensor.name))
 

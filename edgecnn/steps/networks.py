@@ -20,7 +20,6 @@ from edgecnn.models.own_code import OwnCode
 from edgecnn.models.weights import Weights
 from edgecnn.progress import Progress
 from edgecnn.recipe import FinetuneSpec, FinetuneStep, PruneStep, Recipe
-from edgecnn.search.workers import Workers
 from edgecnn.stages import Stage, StageStore
 from edgecnn.steps import own_model
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from edgecnn.search.workers import Workers
     from edgecnn.training.distill import Teacher
     from edgecnn.training.loop import Pictures, Settings
 

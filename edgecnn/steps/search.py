@@ -50,7 +50,19 @@ if TYPE_CHECKING:
 STUDY_FILE = "study.sqlite"
 # For the shapes and types of a quantized graph, which do not depend on the numbers.
 N_SHAPING_IMAGES = 2
-CODE = ("edgecnn.search", "edgecnn.steps.search", "edgecnn.steps.quantization", "edgecnn.compress")
+# The bytes of a candidate are those that the converter writes, its latency what a target measures.
+CODE = (
+    "edgecnn.compress",
+    "edgecnn.export",
+    "edgecnn.metrics",
+    "edgecnn.ondevice",
+    "edgecnn.records",
+    "edgecnn.search",
+    "edgecnn.steps.manifests",
+    "edgecnn.steps.quantization",
+    "edgecnn.steps.search",
+    "edgecnn.targets",
+)
 
 
 def search_stage(shop: Workshop, spec: SearchSpec, position: int, dense: Stage) -> Stage:

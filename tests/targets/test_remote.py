@@ -514,7 +514,8 @@ def test_a_runtime_that_crashes(sshd: LocalSSHD, models):
     sshd.set_python(f'PYTHONPATH="{package.parent}" exec "{sys.executable}" "$@"')
     fault = fault_of(sshd.target(), models)
     assert "evaluate crashed in native code (SIGSEGV)" in fault.what
-    assert fault.fix and sshd.partial_files() == [] and not measuring(sshd)
+    assert fault.fix and sshd.partial_files() == []
+    wait_until(lambda: not measuring(sshd))
     sshd.set_python(f'exec "{sys.executable}" "$@"')
     assert evaluate(sshd.target(), models).shape == (25, 3)
 
