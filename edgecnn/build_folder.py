@@ -37,6 +37,8 @@ ANALYSIS = "analysis.json"
 MODEL_CARD = "MODEL_CARD.md"
 LOCK = Path(stages.FOLDER) / "lock"
 RECIPE = "recipe.yaml"
+ABOUT = frozenset({REPORT, ANALYSIS, MODEL_CARD, RECIPE})
+"""The files of a build that are neither models nor manifests."""
 
 
 def path_for(recipe: Recipe, output: str | os.PathLike[str] | None) -> Path:
@@ -151,7 +153,7 @@ def publish(
     manifests = {one.key: Manifest.read_for(exported / one.file) for one in report.artifacts}
     files.write_text(folder / MODEL_CARD, model_card.render(report, manifests))
     files.write_text(folder / REPORT, report.model_dump_json() + "\n")
-    listed = {*wanted, RECIPE, ANALYSIS, MODEL_CARD, REPORT}
+    listed = wanted | ABOUT
     provenance.write(folder, lock_for(provenance.hashes(folder, listed)))
 
 
@@ -167,30 +169,29 @@ def _files_of(report: Report) -> set[str]:
     return {path.name for model in models for path in (model, Manifest.path_for(model))}
 
 
-def model_files(folder: Path) -> set[str]:
-    """The names of the model files and manifests of the build in `folder`. Raises as `read_report` does."""
-    return _files_of(read_report(folder))
-
-
 def clean(
     folder: Path, *, older_than_s: float = 0.0, everything: bool = False, dry_run: bool = False
 ) -> list[StoredResult]:
     """Removes the results of stages that the finished build in `folder` does not need, and gives them.
 
-    `everything`: those that it needs, too; the next build starts from nothing. Raises UsageError where no
-    finished build is there (what an unfinished one needs is not known), or where a build is running.
+    What is newer than that build may be of one that was interrupted, and stays. `everything`: all goes; the
+    next build starts from nothing. Raises UsageError where no finished build is there, or one is running.
     """
-    needed = set() if everything else set(provenance.read(folder).stages.items())
-    store = stages.StageStore(folder)
+    needed = set(provenance.read(folder).stages.items())
+    built = (folder / LOCK_FILE).stat().st_mtime
+
+    def is_unused(one: StoredResult) -> bool:
+        return everything or ((one.stage, one.key) not in needed and one.modified <= built)
+
     with _locked(folder):
         now = time.time()
-        unused = [
-            one
-            for one in store.stored()
-            if (one.stage, one.key) not in needed and now - one.modified >= older_than_s
-        ]
+        stored = stages.StageStore(folder).stored()
+        unused = [one for one in stored if is_unused(one) and now - one.modified >= older_than_s]
         for one in () if dry_run else unused:
-            shutil.rmtree(one.path)
+            if one.path.is_symlink():
+                one.path.unlink()
+            else:
+                shutil.rmtree(one.path)
     return unused
 
 

@@ -130,7 +130,9 @@ def differences(before: BuildLock, after: BuildLock) -> list[str]:
         new: Mapping[str, str] = getattr(after, group)
         for name in sorted({*old, *new}):
             said += _difference(name, old.get(name), new.get(name))
-    return said
+    changed = [name for name, key in before.stages.items() if after.stages.get(name, key) != key]
+    # What the version does not tell: edgecnn's own code, in a checkout.
+    return said if said or not changed else [f"the inputs or the code of: {', '.join(changed)}"]
 
 
 def _difference(name: str, before: object, after: object) -> list[str]:

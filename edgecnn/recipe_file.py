@@ -15,7 +15,7 @@ import yaml
 from edgecnn import target_file, yaml_source
 from edgecnn.data import DATASETS
 from edgecnn.errors import RecipeError, UsageError
-from edgecnn.models import ALL_MODELS, BROUGHT
+from edgecnn.models import ALL_MODELS, BROUGHT, MODELS
 from edgecnn.recipe import (
     ONNX_PATTERN,
     PYTHON_PATTERN,
@@ -30,6 +30,7 @@ from edgecnn.recipe import (
     data_parameters,
     model_parameters,
 )
+from edgecnn.recipe.steps import SearchStep
 from edgecnn.yaml_source import KeyPath, YamlSource
 
 
@@ -345,12 +346,27 @@ def _check_names(recipe: Recipe, source: YamlSource) -> None:
             where=source.where(("model",)),
             fix=f"let them be resized: data: {{{recipe.data.name}: {{size: {wanted[0]}}}}}",
         )
+    _check_teacher(recipe, source)
     for key in recipe.budget:
         if key not in recipe.artifact_keys:
             raise RecipeError(
                 f"this recipe writes no {key!r}{_nearest(key, recipe.artifact_keys)}; "
                 f"it writes: {', '.join(recipe.artifact_keys)}",
                 where=source.where(("budget", key)),
+            )
+
+
+def _check_teacher(recipe: Recipe, source: YamlSource) -> None:
+    given = (recipe.preprocessing.height, recipe.preprocessing.width)
+    for index, step in enumerate(recipe.compress):
+        teacher = step.search.teacher if isinstance(step, SearchStep) else None
+        wanted = ALL_MODELS[teacher].input_size if teacher in MODELS else None
+        if wanted is not None and wanted != given:
+            raise RecipeError(
+                f"the teacher {teacher} takes pictures of {wanted[0]} x {wanted[1]}; those of this recipe are "
+                f"{given[0]} x {given[1]}",
+                where=source.where(("compress", index, "search", "teacher")),
+                fix="teacher: dense, or a network that takes them",
             )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 
 from edgecnn.compress import engines, qdq
+from edgecnn.compress.calibration import narrow_ranges
 from edgecnn.errors import MissingExtraError
 from edgecnn.export.onnx import strip
 from edgecnn.recipe import QuantizeSpec
@@ -33,7 +34,7 @@ def quantize(model: onnx.ModelProto, images_nchw: np.ndarray, spec: QuantizeSpec
     """`model` (float32) with the ranges of float32 `images_nchw` [n, c, h, w] (preprocessed).
 
     Weights int8 symmetric (per channel for convolutions, `spec.dense_weights` for Gemm / MatMul), biases
-    int32, activations uint8 with true min-max ranges, unified where TFLite needs it.
+    int32, activations uint8 with the ranges of `spec.calibrator`, unified where TFLite needs it.
     Raises QuantizationError where the engine fails, MissingExtraError where there is none.
     """
     engine, notes = _choose_engine(spec.engine, {node.op_type for node in model.graph.node})
@@ -42,6 +43,8 @@ def quantize(model: onnx.ModelProto, images_nchw: np.ndarray, spec: QuantizeSpec
         float_path = Path(folder) / "float.onnx"
         onnx.save(model, float_path)
         fitted = fit(float_path, images_nchw, spec.dense_weights == "per_channel", Path(folder))
+    if spec.calibrator != "minmax":
+        narrow_ranges(fitted, model, images_nchw, spec.calibrator)
     strip(fitted)
     return Quantized(qdq.finish(fitted), engine, notes)
 

@@ -99,6 +99,9 @@ class Recipe(Spec):
             raise ValueError("compress: search prunes and fine-tunes: leave prune and finetune out")
         if self.model.name not in MODELS:
             raise ValueError(f"compress: search is for {', '.join(MODELS)}; prune takes any network")
+        teachers = {step.search.teacher for step in self.compress if isinstance(step, SearchStep)}
+        if not self.train.epochs and teachers - {None, "dense"}:
+            raise ValueError("train: with 0 epochs no other teacher is trained: leave it out, or name dense")
         if self.model.simple_bypass:
             raise ValueError("compress: search changes widths one by one, and simple_bypass ties them together")
 

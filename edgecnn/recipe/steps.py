@@ -122,7 +122,12 @@ class FinetuneSpec(LearningSpec):
 class QuantizeSpec(Spec):
     """int8 static post-training quantization to QDQ ONNX."""
 
+    newer = ("calibrator",)
+
     calibration_images: int = Field(300, ge=1, le=50_000, description="training images that set the ranges")
+    calibrator: Literal["minmax", "percentile", "mse"] = Field(
+        "minmax", description="the range of an activation: its extremes, or narrower, with finer steps"
+    )
     engine: QuantizationEngine = "neural-compressor"
     dense_weights: Literal["per_tensor", "per_channel"] = Field(
         "per_tensor", description="scales of Gemm / MatMul weights; per_channel costs bytes"

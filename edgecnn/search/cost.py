@@ -9,12 +9,15 @@ writes as the file whose bytes count.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from edgecnn import files
 from edgecnn.export.cost import count
 from edgecnn.export.tflite import convert
 from edgecnn.search.candidates import Widths
@@ -88,15 +91,22 @@ def _slopes(base: np.ndarray, narrow: list[np.ndarray], removed: list[int]) -> n
 
 
 class Cost:
-    """The cost of widths by `measure` of the resized graph; each is worked out once."""
+    """The cost of widths by `measure` of the resized graph; each is worked out once. With `kept`, a file, also
+    over all runs that keep their costs there: what is timed is never twice the same.
+    """
 
-    def __init__(self, graph: ScalableGraph, measure: Callable[[onnx.ModelProto], float]) -> None:
-        self._graph, self._measure = graph, measure
-        self._known: dict[Widths, float] = {}
+    def __init__(
+        self, graph: ScalableGraph, measure: Callable[[onnx.ModelProto], float], kept: Path | None = None
+    ) -> None:
+        self._graph, self._measure, self._kept = graph, measure, kept
+        found = json.loads(kept.read_text(encoding="utf-8")) if kept and kept.exists() else []
+        self._known: dict[Widths, float] = {tuple(widths): cost for widths, cost in found}
 
     def __call__(self, widths: Widths) -> float:
         if widths not in self._known:
             self._known[widths] = self._measure(self._graph.resized(widths))
+            if self._kept:
+                files.write_text(self._kept, json.dumps(list(self._known.items())))
         return self._known[widths]
 
 

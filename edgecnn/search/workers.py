@@ -15,7 +15,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 MOST_LOSSES = 3
-"""A job that was lost with its process or node so often is given up: it is what kills them."""
+"""Jobs that were lost with their process or node so often are given up: they are what kills them."""
 
 
 class Workers(ABC):
@@ -61,9 +61,12 @@ class Processes(Workers):
         # torch's threads do not survive a fork.
         context = multiprocessing.get_context("spawn")
         self._pool = self._pool or ProcessPoolExecutor(self.n, mp_context=context)
-        pending: dict[Future[Result], int] = {
-            self._pool.submit(do, job): position for position, job in jobs.items()
-        }
+        try:
+            pending: dict[Future[Result], int] = {
+                self._pool.submit(do, job): position for position, job in jobs.items()
+            }
+        except BrokenProcessPool:  # a worker died since the last call
+            return
         while pending:
             done, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
@@ -75,7 +78,8 @@ class Processes(Workers):
 
     def close(self) -> None:
         if self._pool:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            # What still runs writes to the build's folder: it is waited for.
+            self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,8 @@ def qat_stage(shop: Workshop, spec: QatSpec, position: int, quantized: Stage, de
         network = QatNetwork(read_graph(model), weight_bits=int(spec.weights.removeprefix("int")))
         network.to(torch_device)
         settings = finetune_settings(shop.recipe, spec.epochs, spec.learning_rate, position, 0)
+        # bfloat16 has fewer steps than int8: integers would be trained on that no file can hold.
+        settings = replace(settings, precision="float32")
         checkpoints = folder / "checkpoint"
         history = train_network(shop, network, settings, checkpoints, "qat", teacher_of(shop, spec, dense))
         with files.replacing(folder / QUANTIZED_FILE) as temporary:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from edgecnn.data import Dataset
-from edgecnn.errors import EdgeCNNError
+from edgecnn.errors import EdgeCNNError, TargetError
 from edgecnn.models import ALL_MODELS
 from edgecnn.progress import Silent
 from edgecnn.recipe import Recipe, SearchSpec
@@ -41,6 +41,7 @@ from edgecnn.steps.networks import (
 from edgecnn.steps.quantization import quantization_stages
 from edgecnn.targets import open_target
 from edgecnn.targets.record import BenchmarkJob
+from edgecnn.targets.target import Target
 from edgecnn.units import format_cost, format_share
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 STUDY_FILE = "study.sqlite"
+COSTS_FILE = "costs.json"
 # For the shapes and types of a quantized graph, which do not depend on the numbers.
 N_SHAPING_IMAGES = 2
 # The bytes of a candidate are those that the converter writes, its latency what a target measures.
@@ -79,7 +81,7 @@ def search_stage(shop: Workshop, spec: SearchSpec, position: int, dense: Stage) 
         "search": spec.model_dump(mode="json"),
         "compress": [step.model_dump(mode="json") for step in shop.recipe.compress[position:]],
         "targets": shop.recipe.targets if spec.minimize == "latency" else None,
-        "torch-pruning": installed_version("torch-pruning"),
+        **{tool: installed_version(tool) for tool in ("torch-pruning", "onnxruntime", "neural-compressor")},
     }
     needs = (dense,) if teacher is dense else (dense, teacher)
     return network_stage(shop, f"{position}-search", inputs, make, needs, CODE)
@@ -128,6 +130,8 @@ class _Search:
     def __init__(self, shop: Workshop, spec: SearchSpec, position: int, dense: Stage, folder: Path) -> None:
         self.shop, self.spec, self.position, self.dense = sealed(shop), spec, position, dense
         self.study = Study(folder / STUDY_FILE)
+        # No latency is measured twice the same: a search that goes on must meet the costs that it began with.
+        self.costs = folder / COSTS_FILE if spec.minimize == "latency" else None
 
     def run(self) -> searching.Found:
         shop, spec = self.shop, self.spec
@@ -157,7 +161,10 @@ class _Search:
         dense = tuple(layers.values())
         graph = cost.ScalableGraph(self._untrained, dense, tuple(cost.narrowed(dense, step)))
         return Space(
-            dense, step, cost.Cost(graph, self._measure), tuple(worth[layer].numpy() for layer in layers)
+            dense,
+            step,
+            cost.Cost(graph, self._measure, self.costs),
+            tuple(worth[layer].numpy() for layer in layers),
         )
 
     def _untrained(self, widths: Widths) -> onnx.ModelProto:
@@ -180,13 +187,21 @@ class _Search:
 
     def _latency_ms(self, tflite: bytes) -> float:
         """The median on the recipe's first target."""
-        target = open_target(self.shop.recipe.targets[0])
+        target = self._target
         with tempfile.TemporaryDirectory(prefix="edgecnn-search-") as folder:
             path = Path(folder, "candidate.tflite")
             path.write_bytes(tflite)
-            runtime = target.runtimes_for("tflite")[0]
-            [record] = target.benchmark([BenchmarkJob(path, runtime, 1)], rounds=1, min_total_s=0.2)
+            runtimes = target.runtimes_for("tflite")
+            if not runtimes:
+                raise TargetError(
+                    "it has no runtime for .tflite files", where=target.name, fix=target.how_to_install
+                )
+            [record] = target.benchmark([BenchmarkJob(path, runtimes[0], 1)], rounds=1, min_total_s=0.2)
         return record.latency_ms.median
+
+    @cached_property
+    def _target(self) -> Target:
+        return open_target(self.shop.recipe.targets[0])
 
     def _evaluate(self, candidates: Sequence[Candidate], extent: Extent) -> list[Trial]:
         shop = self.shop
@@ -334,7 +349,9 @@ def _teacher_stage(shop: Workshop, spec: SearchSpec, position: int, dense: Stage
 def _with_model(shop: Workshop, spec: SearchSpec) -> Workshop:
     """The workshop of the teacher, with the same pictures."""
     assert spec.teacher is not None
-    model = ModelSpec(name=spec.teacher, weights=shop.recipe.model.weights)
+    # Weights of a file are those of the recipe's network.
+    published = shop.recipe.model.weights == "imagenet" and ALL_MODELS[spec.teacher].published
+    model = ModelSpec(name=spec.teacher, weights="imagenet" if published else None)
     return shop.like(recipe=shop.recipe.model_copy(update={"model": model}))
 
 

@@ -88,7 +88,7 @@ def test_git_state_is_that_of_the_recipe(tmp_path: Path) -> None:
     assert state is not None and len(state.commit) == 40 and not state.changed
 
 
-def stale_result(folder: Path, stage: str = "1-trial", days: float = 0) -> Path:
+def stale_result(folder: Path, stage: str = "1-trial", days: float = 1) -> Path:
     path = folder / ".stages" / stage / "0123456789abcdef"
     path.mkdir(parents=True)
     (path / "network.onnx").write_bytes(b"x" * 1000)
@@ -105,6 +105,28 @@ def test_clean_removes_what_the_build_does_not_need_and_nothing_else(copied: Pat
     assert "freed 1.0 kB of 1 stage results" in run("clean", copied).output
     assert {path for path in copied.rglob("*") if path.is_file()} == before - {stale / "network.onnx"}
     assert "of 0 stage results" in run("clean", copied).output
+
+
+def test_what_an_interrupted_build_left_since_then_stays(copied: Path) -> None:
+    newer = stale_result(copied, days=-1)
+    assert "of 0 stage results" in run("clean", copied).output
+    assert newer.is_dir()
+    assert run("clean", copied, "--all").exit_code == 0
+    assert not newer.exists()
+
+
+def test_a_linked_result_is_unlinked_and_what_it_points_to_stays(copied: Path, tmp_path: Path) -> None:
+    elsewhere = stale_result(tmp_path / "elsewhere")
+    (copied / ".stages" / "1-trial").mkdir()
+    (copied / ".stages" / "1-trial" / "linked").symlink_to(elsewhere, target_is_directory=True)
+    assert run("clean", copied).exit_code == 0
+    assert not (copied / ".stages" / "1-trial" / "linked").exists()
+    assert (elsewhere / "network.onnx").exists()
+
+
+def test_all_on_a_folder_that_is_no_build_makes_nothing(tmp_path: Path) -> None:
+    assert run("clean", "--all", tmp_path / "typo").exit_code == 2
+    assert not (tmp_path / "typo").exists()
 
 
 def test_only_what_is_old_enough_goes(copied: Path) -> None:

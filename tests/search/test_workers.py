@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,13 @@ def test_a_job_lost_with_its_process_is_done_again(two_processes: Processes, tmp
     jobs = [(tmp_path / "died", n) for n in JOBS]
     assert dict(two_processes.run(dies_once, jobs)) == {n: n * n for n in JOBS}
     assert (tmp_path / "died").exists()
+
+
+def test_a_worker_that_dies_between_two_calls_is_replaced(two_processes: Processes) -> None:
+    pids = {pid for _, pid in dict(two_processes.run(with_its_process, JOBS)).values()}
+    os.kill(min(pids), signal.SIGKILL)
+    time.sleep(0.5)
+    assert dict(two_processes.run(squared, JOBS)) == {n: n * n for n in JOBS}
 
 
 def test_a_job_that_ends_every_process_is_given_up(two_processes: Processes) -> None:

@@ -178,6 +178,15 @@ def test_what_a_search_cannot_be_is_said(digits: Path, line: str, said: str) -> 
     assert said in str(raised.value)
 
 
+def test_a_teacher_that_takes_other_pictures_is_refused(digits: Path) -> None:
+    text = RECIPE.replace("size: 28, channels: 1", "size: 32, channels: 3").replace(
+        "{lenet5: {widths: [4, 8, 24, 16]}}", "squeezenet1_1"
+    )
+    text = text.replace("max_accuracy_drop: 40 pt", "max_accuracy_drop: 40 pt, teacher: lenet5_caffe")
+    with pytest.raises(RecipeError, match="the teacher lenet5_caffe takes pictures of 28 x 28"):
+        recipe_file.load(recipe_in(digits, text), ())
+
+
 def test_networks_whose_widths_are_tied_or_unknown_are_refused(digits: Path) -> None:
     for model, said in (
         ("{squeezenet1_1: {simple_bypass: true}}", "ties them together"),

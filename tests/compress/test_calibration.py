@@ -1,0 +1,92 @@
+"""Ranges narrower than the extremes."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import numpy_helper
+
+from edgecnn.compress import calibration, engines, quantize
+from edgecnn.export.onnx import export_onnx
+from edgecnn.export.tflite import convert
+from edgecnn.models import build_model
+from edgecnn.recipe import QuantizeSpec
+
+STEPS = 255
+IMAGES = np.random.default_rng(0).normal(size=(24, 1, 28, 28)).astype(np.float32)
+# One picture, far brighter than all others: its values set every range of the extremes.
+IMAGES[7] *= 40
+
+
+@pytest.fixture(scope="module")
+def lenet() -> onnx.ModelProto:
+    return export_onnx(build_model("lenet5", in_channels=1, n_classes=10, seed=2), (1, 28, 28))
+
+
+def quantized(lenet: onnx.ModelProto, engine: str, calibrator: str) -> onnx.ModelProto:
+    spec = QuantizeSpec(calibration_images=24, engine=engine, calibrator=calibrator)
+    return quantize.quantize(lenet, IMAGES, spec).model
+
+
+def scales(model: onnx.ModelProto) -> list[float]:
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    return [float(values[node.input[1]]) for node in model.graph.node if node.op_type == "QuantizeLinear"]
+
+
+def outputs(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return np.concatenate([session.run(None, {session.get_inputs()[0].name: one[None]})[0] for one in images])
+
+
+@pytest.mark.parametrize("engine", [one for one in engines.ENGINES if engines.is_installed(one)])
+@pytest.mark.parametrize("calibrator", ["percentile", "mse"])
+def test_an_outlier_no_longer_coarsens_the_others(lenet: onnx.ModelProto, engine: str, calibrator: str) -> None:
+    extremes, narrower = (quantized(lenet, engine, how) for how in ("minmax", calibrator))
+    pairs = list(zip(scales(narrower), scales(extremes), strict=True))
+    assert all(new <= old * 1.001 for new, old in pairs) and any(new < 0.9 * old for new, old in pairs)
+    usual = np.delete(IMAGES, 7, axis=0)
+    exact = outputs(lenet, usual)
+    errors = [float(np.abs(outputs(model, usual) - exact).mean()) for model in (narrower, extremes)]
+    assert errors[0] < 0.8 * errors[1]
+    assert convert(narrower).n_operators == convert(extremes).n_operators
+
+
+@given(
+    counts=st.lists(st.integers(0, 1000), min_size=64, max_size=64).filter(any),
+    low=st.floats(-100, 0),
+    high=st.floats(0.01, 100),
+)
+def test_a_range_lies_within_the_extremes_and_holds_zero(counts: list[int], low: float, high: float) -> None:
+    for how in calibration.METHODS.values():
+        bottom, top = how(np.array(counts), low, high, STEPS)
+        assert low - 1e-6 <= bottom <= 0 <= top <= high + 1e-6
+
+
+@given(
+    counts=st.lists(st.integers(0, 1000), min_size=64, max_size=64).filter(any),
+    low=st.floats(-100, 0),
+    high=st.floats(0.01, 100),
+)
+def test_mse_is_never_worse_than_the_extremes(counts: list[int], low: float, high: float) -> None:
+    bottom, top = calibration.mean_squared_error(np.array(counts), low, high, STEPS)
+    edges = np.linspace(low, high, 65)
+    middles = (edges[1:] + edges[:-1]) / 2
+
+    def error(a: float, b: float) -> float:
+        return float(np.sum(counts * (middles - np.clip(middles, a, b)) ** 2)) + (
+            (b - a) / STEPS
+        ) ** 2 / 12 * sum(counts)
+
+    assert error(bottom, top) <= error(low, high) * (1 + 1e-9) + 1e-12
+
+
+def test_a_percentile_cuts_off_the_rare_and_keeps_the_rest() -> None:
+    counts = np.zeros(1000, np.int64)
+    counts[:100], counts[999] = 1_000, 1
+    low, high = calibration.percentile(counts, 0.0, 10.0, STEPS)
+    assert low == 0 and 0.99 <= high <= 1.02
