@@ -17,8 +17,8 @@ from onnx import numpy_helper
 from edgecnn.compress import qdq
 
 N_BINS = 4096
-# onnxruntime's quantizer renames what becomes an output of the graph.
-OUTPUT_SUFFIX = "_QuantizeLinear_Input"
+# What the engines append to the name of a tensor that they quantize: onnxruntime, and neural-compressor.
+SUFFIXES = ("_QuantizeLinear_Input", "_QuantizeInput")
 # Shares of the outermost values that a percentile cuts off at each end, together.
 CUT_OFF = 1e-4
 # What mse tries: each end of the range times these.
@@ -40,7 +40,7 @@ def narrow_ranges(
     }
     pairs: dict[str, set[tuple[str, str]]] = {}
     for node in model.graph.node:
-        name = node.input[0].removesuffix(OUTPUT_SUFFIX) if node.op_type == "QuantizeLinear" else ""
+        name = _name_in_float(node.input[0]) if node.op_type == "QuantizeLinear" else ""
         if name in known:
             pairs.setdefault(name, set()).add((node.input[1], node.input[2]))
     ranges = {name: _range(min(found), constants) for name, found in pairs.items()}
@@ -60,6 +60,12 @@ def narrow_ranges(
     qdq.rescale_biases(model.graph, constants, old_scales)
 
 
+def _name_in_float(name: str) -> str:
+    for suffix in SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name
+
+
 def _range(pair: tuple[str, str], constants: dict[str, onnx.TensorProto]) -> tuple[float, float]:
     """The least and the largest value of a scale and a zero point, given by their names."""
     scale, zero = qdq.value(constants, pair[0]), qdq.value(constants, pair[1])
@@ -74,7 +80,8 @@ def _histograms(
     counts = {name: np.zeros(N_BINS, np.int64) for name in ranges}
     for values in _activations(model, images_nchw, list(ranges)):
         for name, value in values.items():
-            counts[name] += np.histogram(value, N_BINS, ranges[name])[0]
+            # A ReLU that is done by the range alone leaves no negative values.
+            counts[name] += np.histogram(np.clip(value, *ranges[name]), N_BINS, ranges[name])[0]
     return counts
 
 
