@@ -108,7 +108,9 @@ def test_clean_removes_what_the_build_does_not_need_and_nothing_else(copied: Pat
 
 
 def test_what_an_interrupted_build_left_since_then_stays(copied: Path) -> None:
-    newer = stale_result(copied, days=-1)
+    built = time.time() - 2 * 86_400
+    os.utime(copied / "build.lock.json", (built, built))
+    newer = stale_result(copied, days=1)
     assert "of 0 stage results" in run("clean", copied).output
     assert newer.is_dir()
     assert run("clean", copied, "--all").exit_code == 0
