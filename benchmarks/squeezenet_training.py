@@ -3,11 +3,12 @@
     python benchmarks/squeezenet_training.py
     python benchmarks/squeezenet_training.py --size 64 --steps 10 --rounds 5 --json
 
-Three contestants take turns in every round: the bare step (forward, loss, backward, optimizer on one batch that
-lies ready, channels last), edgecnn's training loop on the same network with everything that a recipe may ask of
-it for fine-tuning (crop and flip, moving average of the weights), and edgecnn's batches alone. Printed are
-medians of rounds and the ratios of each round: the loop's rate against the bare step's (the aim: at least 0.95
-without augmentation), and the share of the loop's time that making batches takes (at most 10 %).
+Contestants take turns in every round: the bare step (forward, loss, backward, optimizer on one batch that
+lies ready, channels last), edgecnn's training loop on the same network, the loop in bfloat16 and with
+everything that a recipe may ask of it for fine-tuning (crop and flip, moving average of the weights), and
+edgecnn's batches alone. Printed are medians of rounds and the ratios of each round: the loop's rate against
+the bare step's (the aim: at least 0.95 without augmentation), and the share of the loop's time that making
+batches takes (at most 10 %).
 """
 
 from __future__ import annotations
@@ -105,6 +106,7 @@ def measure(size: int, n_steps: int, rounds: int) -> dict[str, list[float]]:
         "bare step": bare_step(source, n_steps),
         "loop": loop(source, SETTINGS, n_steps),
         "loop, fine-tuning": loop(source, FINETUNING, n_steps),
+        "loop, bfloat16": loop(source, replace(SETTINGS, precision="bfloat16"), n_steps),
         "batches, fine-tuning": batches_alone(source, n_steps),
     }
     seconds: dict[str, list[float]] = {name: [] for name in runs}
@@ -134,6 +136,7 @@ def main() -> None:
     ratios = {
         "loop to bare step": ratio(seconds, "bare step", "loop"),
         "fine-tuning to bare step": ratio(seconds, "bare step", "loop, fine-tuning"),
+        "bfloat16 to float32": ratio(seconds, "loop", "loop, bfloat16"),
         "batches in fine-tuning": ratio(seconds, "batches, fine-tuning", "loop, fine-tuning"),
     }
     if options.json:
@@ -145,6 +148,7 @@ def main() -> None:
         print(f"{name:<22} {statistics.median(rates):>8,.0f} images/s   {spread}")
     print(f"\nloop against the bare step: {ratios['loop to bare step']:.2f} (the aim: 0.95)")
     print(f"with crop, flip and averaging: {ratios['fine-tuning to bare step']:.2f}")
+    print(f"bfloat16 against float32: {ratios['bfloat16 to float32']:.2f}")
     print(f"share of making batches: {ratios['batches in fine-tuning']:.0%} (the aim: at most 10 %)")
 
 

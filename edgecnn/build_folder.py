@@ -30,6 +30,7 @@ from edgecnn.recipe_file import LoadedRecipe
 from edgecnn.records import SCHEMA_VERSION, Artifact, Report
 from edgecnn.report import model_card
 from edgecnn.report.build import Build
+from edgecnn.schema_versions import refuse_newer
 from edgecnn.stages import StoredResult
 
 REPORT = "report.json"
@@ -200,13 +201,9 @@ def read_report(folder: Path) -> Report:
     path = folder / REPORT
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        version = raw["schema_version"] if isinstance(raw, dict) else None
-        if isinstance(version, int) and version > SCHEMA_VERSION:
-            raise UsageError(
-                f"the report has schema version {version}; this edgecnn reads up to {SCHEMA_VERSION}",
-                where=str(path),
-                fix="pip install -U edgecnn",
-            )
+        refuse_newer(raw, SCHEMA_VERSION, what="report", where=str(path))
+        if isinstance(raw, dict) and "schema_version" not in raw:
+            raise ValueError("schema_version is missing")
         return Report.model_validate(raw)
     except OSError as fault:
         raise UsageError(
@@ -216,7 +213,7 @@ def read_report(folder: Path) -> Report:
         first = fault.errors()[0]
         reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise UsageError(f"not a report of edgecnn: {reason}", where=str(path), fix="build again") from fault
-    except (ValueError, KeyError) as fault:
+    except (ValueError, RecursionError) as fault:
         raise UsageError(f"not a report of edgecnn: {fault}", where=str(path), fix="build again") from fault
 
 

@@ -72,6 +72,7 @@ def build(
         store = shop.store
         if force:
             store.forget(plan.stages)
+            store.forget_trials()
         for stage in plan.stages:
             if not store.run(stage):
                 progress.say(f"{stage.name}: unchanged")

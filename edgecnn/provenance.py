@@ -14,6 +14,7 @@ import pydantic
 from edgecnn import files
 from edgecnn.errors import UsageError
 from edgecnn.records import Record
+from edgecnn.schema_versions import refuse_newer
 
 LOCK_FILE = "build.lock.json"
 SCHEMA_VERSION: Literal[1] = 1
@@ -88,13 +89,7 @@ def read(folder: Path) -> BuildLock:
     path = folder / LOCK_FILE
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        version = raw.get("schema_version") if isinstance(raw, dict) else None
-        if isinstance(version, int) and version > SCHEMA_VERSION:
-            raise UsageError(
-                f"the lock has schema version {version}; this edgecnn reads up to {SCHEMA_VERSION}",
-                where=str(path),
-                fix="pip install -U edgecnn",
-            )
+        refuse_newer(raw, SCHEMA_VERSION, what="lock", where=str(path))
         return BuildLock.model_validate(raw)
     except OSError as fault:
         raise UsageError(
@@ -102,7 +97,7 @@ def read(folder: Path) -> BuildLock:
             where=str(folder),
             fix="make one: edgecnn build RECIPE",
         ) from fault
-    except ValueError as fault:
+    except (ValueError, RecursionError) as fault:
         reason = fault.errors()[0]["msg"] if isinstance(fault, pydantic.ValidationError) else str(fault)
         raise UsageError(f"not a lock of a build: {reason}", where=str(path), fix="build again") from fault
 

@@ -23,6 +23,8 @@ DONE = "done.json"
 # Seconds that interrupted runs of a stage have taken so far.
 SPENT = "spent.json"
 FOLDER = ".stages"
+# The ends of the names of stages that a search runs by itself; no build plans them.
+TRIED = TRIAL, TEACHER = "trial", "teacher"
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +139,12 @@ class StageStore:
         """Removes the results of `stages`, so that they run again."""
         for stage in stages:
             shutil.rmtree(self.folder(stage), ignore_errors=True)
+
+    def forget_trials(self) -> None:
+        """Removes what searches tried, by any recipe: their trials, and teachers that were trained for them."""
+        for kind in TRIED:
+            for folder in self.root.glob(f"*-{kind}"):
+                shutil.rmtree(folder)
 
     def plan(self, stages: tuple[Stage, ...], *, force: bool = False) -> list[Planned]:
         """What would run, in order, and why."""

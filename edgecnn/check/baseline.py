@@ -14,6 +14,7 @@ from edgecnn.check import allowances
 from edgecnn.check.allowances import Allowance, Allowances
 from edgecnn.check.figures import Figures, InstructionFigure, LatencyFigure, Stored
 from edgecnn.errors import UsageError
+from edgecnn.schema_versions import refuse_newer
 
 DEFAULT_PATH = Path("edgecnn-baseline.json")
 SCHEMA_VERSION: Literal[1] = 1
@@ -47,12 +48,7 @@ def read(path: Path) -> Baseline:
     except (ValueError, RecursionError) as fault:
         raise _corrupt(path, str(fault)) from fault
     version = raw.get("schema_version") if isinstance(raw, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise UsageError(
-            f"the baseline has schema version {version}; this edgecnn reads up to {SCHEMA_VERSION}",
-            where=str(path),
-            fix="pip install -U edgecnn",
-        )
+    refuse_newer(raw, SCHEMA_VERSION, what="baseline", where=str(path))
     if version is None:
         raise _corrupt(path, "schema_version is missing")
     try:

@@ -27,7 +27,7 @@ from edgecnn.search.candidates import Candidate, Extent, Trial, Widths, front
 from edgecnn.search.strategy import Space
 from edgecnn.search.study import Study
 from edgecnn.search.workers import InThisProcess
-from edgecnn.stages import Stage, StageStore
+from edgecnn.stages import TEACHER, TRIAL, Stage, StageStore
 from edgecnn.steps.networks import (
     Workshop,
     finetune_settings,
@@ -336,14 +336,14 @@ def _trial_stage(
         "torch-pruning": installed_version("torch-pruning"),
     }
     needs = (dense,) if teacher is dense else (dense, teacher)
-    return network_stage(shop, f"{position}-trial", inputs, make, needs, ("edgecnn.steps.search",))
+    return network_stage(shop, f"{position}-{TRIAL}", inputs, make, needs, ("edgecnn.steps.search",))
 
 
 def _teacher_stage(shop: Workshop, spec: SearchSpec, position: int, dense: Stage) -> Stage:
     """The dense network, or another one that is trained as the recipe says."""
     if spec.teacher in (None, "dense"):
         return dense
-    return train_stage(_with_model(shop, spec), f"{position}-teacher")
+    return train_stage(_with_model(shop, spec), f"{position}-{TEACHER}")
 
 
 def _with_model(shop: Workshop, spec: SearchSpec) -> Workshop:

@@ -25,7 +25,7 @@ def keep_freed_memory() -> None:
     """What a step frees, the process keeps for the next one; where its allocator is not glibc's, no change.
 
     A step of SqueezeNet makes and frees gigabytes of activations. glibc gives each large block back to the
-    system at once and fetches it anew, zeroed page by page: a quarter of the time of a step.
+    system at once and fetches it anew, zeroed page by page.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:
