@@ -95,6 +95,7 @@ def test_the_page_shows_the_trials(built: tuple[Report, Path]) -> None:
     assert figure is not None and report.search is not None
     for one in report.search.trials:
         assert "-".join(map(str, one.widths)) in figure.svg
+    assert " kB" in figure.svg and "mathdefault" not in figure.svg
     assert "Search" not in {table.title for table in other_tables(report)}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgecnn.report.html.plots.canvas import SMALL, Canvas, plot, short
+from edgecnn.report.html.plots.canvas import SMALL, Canvas, log_axis, plot
 from edgecnn.report.html.svg import COLOR
 from edgecnn.report.letters import printable
 from edgecnn.units import format_share, format_size
@@ -59,7 +59,7 @@ def accuracy_against_size(
     axes.margins(x=0.16, y=0.2)
     axes.set_xlabel("size of the file")
     axes.set_ylabel("test accuracy, %" if what == "Accuracy" else f"{what.lower()}, %")
-    _size_axis(axes)
+    log_axis(axes, format_size)
     said = "; ".join(f"{p.label} {format_size(p.size_bytes)} {format_share(p.accuracy)}" for p in points)
     return canvas, f"{what} against size. {said}."
 
@@ -86,13 +86,3 @@ def _common_label(labels: Sequence[str]) -> str:
     stems = {label.rpartition(".")[0] for label in labels}
     common = stems.pop() if len(labels) > 1 and len(stems) == 1 else None
     return "\n".join(map(printable, [common] if common else labels))
-
-
-def _size_axis(axes: Axes) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    low, high = axes.get_xlim()
-    subs = (1.0,) if high / low > 300 else (1.0, 3.0) if high / low > 30 else (1.0, 2.0, 5.0)
-    axes.xaxis.set_major_locator(LogLocator(subs=subs))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(format_size(value))))

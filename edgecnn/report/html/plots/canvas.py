@@ -135,3 +135,14 @@ def mark(label: str, color: str, **options: Any) -> Any:
 def short(text: str) -> str:
     """A figure of an axis without needless zeros: "30.0 kB" -> "30 kB"."""
     return text.replace(".00 ", " ").replace(".0 ", " ")
+
+
+def log_axis(axes: Axes, told: Callable[[float], str]) -> None:
+    """Ticks of a logarithmic x axis at round numbers, as many as its range needs, as `told` says them."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axes.get_xlim()
+    subs = (1.0,) if high / low > 300 else (1.0, 3.0) if high / low > 30 else (1.0, 2.0, 5.0)
+    axes.xaxis.set_major_locator(LogLocator(subs=subs))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(told(value))))
