@@ -50,13 +50,14 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 def put_into(model: nn.Module, weights: Mapping[str, torch.Tensor], *, where: str) -> tuple[str, ...]:
     """Loads `weights` into `model`; names and shapes must be its own, but those of the last layer may differ in
-    shape.
+    shape, and a first layer for grey pictures takes one for colour.
 
     Returns the names that stay as `model` had them: a last layer for another number of classes. Raises
     DataError that lists every name that is missing, unknown, or of another shape.
     """
     own = model.state_dict()
-    *_, last = layers_of(model)
+    first, *_, last = layers_of(model)
+    weights = {**weights, **_for_grey(f"{first}.weight", own, weights)}
     faults = [f"{name} is missing" for name in own if name not in weights]
     faults += [f"{name} is unknown" for name in weights if name not in own]
     kept = []
@@ -71,3 +72,19 @@ def put_into(model: nn.Module, weights: Mapping[str, torch.Tensor], *, where: st
         raise DataError(f"the weights are of another network: {shown}", where=where)
     model.load_state_dict({**own, **{name: tensor for name, tensor in weights.items() if name not in kept}})
     return tuple(kept)
+
+
+def _for_grey(
+    name: str, own: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """The filters `name` [n, 3, kh, kw] as [n, 1, kh, kw], where the network's own have one channel.
+
+    A grey picture has the same values in red, green and blue: the sum of a filter over the three gives what
+    the filter would.
+    """
+    if name not in own or name not in weights:
+        return {}
+    wanted, given = own[name].shape, weights[name].shape
+    if len(given) != 4 or given[1] != 3 or wanted != (given[0], 1, *given[2:]):
+        return {}
+    return {name: weights[name].sum(dim=1, keepdim=True)}

@@ -41,6 +41,14 @@ def test_a_last_layer_for_other_classes_stays_as_it_was() -> None:
     assert torch.equal(after["fc1.weight"], source.state_dict()["fc1.weight"])
 
 
+def test_weights_of_colour_see_a_grey_picture_as_they_would_see_it_in_three_equal_channels() -> None:
+    colour = build_model("squeezenet1_1", in_channels=3, n_classes=4, seed=1).eval()
+    grey = build_model("squeezenet1_1", in_channels=1, n_classes=4, seed=2).eval()
+    assert put_into(grey, colour.state_dict(), where="w") == ()
+    images = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(grey(images), colour(images.expand(-1, 3, -1, -1)), atol=1e-4)
+
+
 def test_every_misfit_is_listed() -> None:
     state = lenet(3).state_dict()
     state["extra"] = torch.zeros(1)
