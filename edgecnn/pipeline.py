@@ -21,6 +21,7 @@ from edgecnn.records import (
     ParityRecord,
     Report,
     StageFigures,
+    Tuning,
 )
 from edgecnn.report import remarks
 from edgecnn.search.workers import Workers
@@ -201,12 +202,20 @@ class BuildPlan:
                 BoardParity.model_validate(r) for facts in evaluated for r in facts["board_parity"]
             ),
             search=search,
+            tuning=self._tuning(),
             sensitivity=tuple(
                 LayerSensitivity.model_validate(r) for r in store.facts(self.analysis)["sensitivity"]
             ),
             verdicts=gate.judge(recipe.budget, artifacts),
             notes=(*remarks.on_search(search), *notes, *remarks.on_speed(artifacts)),
         )
+
+    def _tuning(self) -> Tuning | None:
+        """What the quantize stage tried, where it was told to."""
+        if not self.quantizations:
+            return None
+        found = self.shop.store.facts(self.quantizations[0])["tuning"]
+        return Tuning.model_validate(found) if found else None
 
     def lock(self, outputs: dict[str, str], git: GitState | None) -> BuildLock:
         """What went into the build; `outputs` are the sha256 of the files that came out, by name."""

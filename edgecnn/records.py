@@ -211,6 +211,33 @@ class Search(Record):
         return any(one.accuracy >= self.needed_accuracy for one in finals)
 
 
+class QuantizationAttempt(Record):
+    """One way to quantize that was tried: what a recipe's quantize step would say, and what came of it."""
+
+    calibrator: str
+    equalization: bool
+    bias_correction: bool
+    dense_weights: str
+    float_layers: tuple[str, ...]
+    size_bytes: int = Field(description="of the .tflite file")
+    accuracy: float = Field(
+        description="on the validation images; without labels, of the dense network's answers"
+    )
+
+
+class Tuning(Record):
+    """What was tried so that quantizing costs no more accuracy than it may. The test images had no say."""
+
+    needed_accuracy: float
+    attempts: tuple[QuantizationAttempt, ...]
+    chosen: int = Field(description="position in attempts")
+
+    @property
+    def holds(self) -> bool:
+        """Whether what was chosen is as accurate as asked for."""
+        return self.attempts[self.chosen].accuracy >= self.needed_accuracy
+
+
 class ParityRecord(Record):
     """How far the two int8 files are apart on the test images, in steps of the output scale."""
 
@@ -273,6 +300,7 @@ class Report(Record):
     float_parity: tuple[FloatParity, ...] = ()
     board_parity: tuple[BoardParity, ...] = ()
     search: Search | None = None
+    tuning: Tuning | None = None
     sensitivity: tuple[LayerSensitivity, ...] = ()
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...] = ()

@@ -50,10 +50,20 @@ class MatchedWeights:
     is_per_channel: bool
 
 
+@dataclass(frozen=True)
+class MatchedLayer:
+    """A node with weights: it gives `float_output` in the float graph, `qdq_output` in the QDQ graph."""
+
+    layer: str
+    float_output: str
+    qdq_output: str
+
+
 @dataclass
 class Matching:
     activations: list[MatchedTensor] = field(default_factory=list)
     weights: list[MatchedWeights] = field(default_factory=list)
+    layers: list[MatchedLayer] = field(default_factory=list)
     n_unmatched: int = 0
 
 
@@ -120,6 +130,9 @@ class _Matcher:
                 continue
             self.free.remove(twin)
             self.float_of.update(zip(node.output, twin.output, strict=False))
+            if len(self.original.weight_shape(twin) or ()) > 1:
+                named = layer_name(self.original.parameters(twin)[0])
+                self.found.layers.append(MatchedLayer(named, twin.output[0], node.output[0]))
             self._keep_weights(node, twin)
         for node in self.quantized.nodes:
             if node.op_type == "QuantizeLinear" and node.input[0] not in self.quantized.constants:

@@ -31,8 +31,8 @@ def analyse(
     """
     matching = match(float_model.graph, qdq_model.graph)
     tallies = [_Tally(tensor) for tensor in matching.activations]
-    float_outputs = _exposed(float_model, [tensor.float_name for tensor in matching.activations], inputs)
-    int8_outputs = _exposed(qdq_model, [tensor.dequantized for tensor in matching.activations], inputs)
+    float_outputs = tensors_of(float_model, [tensor.float_name for tensor in matching.activations], inputs)
+    int8_outputs = tensors_of(qdq_model, [tensor.dequantized for tensor in matching.activations], inputs)
     for float_values, int8_values in zip(float_outputs, int8_outputs, strict=True):
         for tally, exact, quantized in zip(tallies, float_values, int8_values, strict=True):
             tally.add(exact, quantized)
@@ -53,10 +53,10 @@ def sqnr_db(signal: float, error: float) -> float | None:
 
 def outputs_of(model: onnx.ModelProto, inputs: np.ndarray) -> np.ndarray:
     """The first output of `model` for all `inputs`: float32 [n, classes]."""
-    return np.concatenate([found for (found,) in _exposed(model, [model.graph.output[0].name], inputs)])
+    return np.concatenate([found for (found,) in tensors_of(model, [model.graph.output[0].name], inputs)])
 
 
-def _exposed(model: onnx.ModelProto, names: list[str], inputs: np.ndarray) -> Iterator[list[np.ndarray]]:
+def tensors_of(model: onnx.ModelProto, names: list[str], inputs: np.ndarray) -> Iterator[list[np.ndarray]]:
     """The tensors `names` of `model`, for one chunk of `inputs` after the other."""
     import onnxruntime
 

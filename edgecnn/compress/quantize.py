@@ -5,18 +5,23 @@ the int8 numbers in both formats.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 
+from edgecnn.analysis.matching import CLIPPING, layer_name
 from edgecnn.compress import engines, qdq
+from edgecnn.compress.bias_correction import correct_biases
 from edgecnn.compress.calibration import narrow_ranges
-from edgecnn.errors import MissingExtraError
+from edgecnn.compress.equalization import equalize
+from edgecnn.errors import MissingExtraError, QuantizationError
 from edgecnn.export.onnx import strip
 from edgecnn.recipe import QuantizeSpec
 
+LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 # neural-compressor writes these in integers only outside QDQ; what follows them stays in float32, too.
 LEFT_IN_FLOAT_BY_NEURAL_COMPRESSOR = frozenset({"Add", "Mul"})
 
@@ -34,19 +39,69 @@ def quantize(model: onnx.ModelProto, images_nchw: np.ndarray, spec: QuantizeSpec
     """`model` (float32) with the ranges of float32 `images_nchw` [n, c, h, w] (preprocessed).
 
     Weights int8 symmetric (per channel for convolutions, `spec.dense_weights` for Gemm / MatMul), biases
-    int32, activations uint8 with the ranges of `spec.calibrator`, unified where TFLite needs it.
-    Raises QuantizationError where the engine fails, MissingExtraError where there is none.
+    int32, activations uint8 with the ranges of `spec.calibrator`, unified where TFLite needs it; all but
+    `spec.float_layers`, which stay in float32. `spec` also says what is done to the weights before and to the
+    biases after.
+    Raises QuantizationError where the engine fails or a layer is not there, MissingExtraError where there is no
+    engine.
     """
-    engine, notes = _choose_engine(spec.engine, {node.op_type for node in model.graph.node})
+    source = _named_nodes(model)
+    if spec.equalization:
+        equalize(source)
+    engine, notes = _choose_engine(spec.engine, {node.op_type for node in source.graph.node})
     fit = engines.load_engine(engine)
+    request = engines.Request(
+        per_channel_dense=spec.dense_weights == "per_channel",
+        float_nodes=_nodes_of(source.graph, spec.float_layers),
+    )
     with tempfile.TemporaryDirectory(prefix="edgecnn-quantize-") as folder:
         float_path = Path(folder) / "float.onnx"
-        onnx.save(model, float_path)
-        fitted = fit(float_path, images_nchw, spec.dense_weights == "per_channel", Path(folder))
+        onnx.save(source, float_path)
+        fitted = fit(float_path, images_nchw, request, Path(folder))
     if spec.calibrator != "minmax":
-        narrow_ranges(fitted, model, images_nchw, spec.calibrator)
+        narrow_ranges(fitted, source, images_nchw, spec.calibrator)
+    if spec.bias_correction:
+        correct_biases(fitted, source, images_nchw)
     strip(fitted)
     return Quantized(qdq.finish(fitted), engine, notes)
+
+
+def layers_of(model: onnx.ModelProto) -> tuple[str, ...]:
+    """The layers of a float ONNX model that have weights to quantize, in order."""
+    return tuple(dict.fromkeys(layer for layer, _ in _weighted_nodes(model.graph)))
+
+
+def _named_nodes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which every node has a name of its own: engines are told by name what to leave alone."""
+    named = onnx.ModelProto()
+    named.CopyFrom(model)
+    for position, node in enumerate(named.graph.node):
+        node.name = f"{node.op_type}_{position}"
+    return named
+
+
+def _weighted_nodes(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.NodeProto]]:
+    constants = {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type in LAYERS and len(node.input) > 1 and node.input[1] in constants:
+            yield layer_name(node.input[1]), node
+
+
+def _nodes_of(graph: onnx.GraphProto, layers: tuple[str, ...]) -> tuple[str, ...]:
+    """The nodes of `layers`, by name, each with the activation function behind it."""
+    by_layer: dict[str, list[onnx.NodeProto]] = {}
+    for layer, node in _weighted_nodes(graph):
+        by_layer.setdefault(layer, []).append(node)
+    unknown = [layer for layer in layers if layer not in by_layer]
+    if unknown:
+        raise QuantizationError(
+            f"float_layers: no layer is named {', '.join(unknown)}",
+            fix=f"the layers of the network are {', '.join(by_layer)}",
+        )
+    nodes = [node for layer in layers for node in by_layer[layer]]
+    made = {node.output[0] for node in nodes}
+    activations = [node for node in graph.node if node.op_type in CLIPPING and node.input[0] in made]
+    return tuple(node.name for node in (*nodes, *activations))
 
 
 def _choose_engine(asked: str, operators: set[str]) -> tuple[str, tuple[str, ...]]:

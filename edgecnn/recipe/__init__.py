@@ -71,6 +71,7 @@ class Recipe(Spec):
         if QuantizeStep in kinds[: -2 if QatStep in kinds else -1]:
             raise ValueError("compress: quantize must be the last step but for qat, and stand there once")
         self._search_fits(kinds)
+        self._tuning_fits(kinds)
         by_scale = any(isinstance(s, PruneStep) and s.prune.criterion == "batchnorm" for s in self.compress)
         if by_scale and self.model.name in MODELS:
             raise ValueError(
@@ -104,6 +105,17 @@ class Recipe(Spec):
             raise ValueError("train: with 0 epochs no other teacher is trained: leave it out, or name dense")
         if self.model.simple_bypass:
             raise ValueError("compress: search changes widths one by one, and simple_bypass ties them together")
+
+    def _tuning_fits(self, kinds: list[type]) -> None:
+        if self.quantize is None:
+            return
+        if QatStep in kinds and (self.quantize.float_layers or self.quantize.max_accuracy_drop is not None):
+            raise ValueError(
+                "compress: qat trains every layer in integers: "
+                "leave float_layers and max_accuracy_drop out of quantize"
+            )
+        if SearchStep in kinds and self.quantize.max_accuracy_drop is not None:
+            raise ValueError("compress: search has a max_accuracy_drop of its own: leave it out of quantize")
 
     @property
     def preprocessing(self) -> Preprocessing:

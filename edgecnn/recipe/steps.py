@@ -122,11 +122,23 @@ class FinetuneSpec(LearningSpec):
 class QuantizeSpec(Spec):
     """int8 static post-training quantization to QDQ ONNX."""
 
-    newer = ("calibrator",)
+    newer = ("calibrator", "equalization", "bias_correction", "float_layers", "max_accuracy_drop")
 
     calibration_images: int = Field(300, ge=1, le=50_000, description="training images that set the ranges")
-    calibrator: Literal["minmax", "percentile", "mse"] = Field(
+    calibrator: Literal["minmax", "percentile", "mse", "entropy"] = Field(
         "minmax", description="the range of an activation: its extremes, or narrower, with finer steps"
+    )
+    equalization: bool = Field(
+        False, description="scale the channels between layers first, so that they share a range better"
+    )
+    bias_correction: bool = Field(
+        False, description="move biases so that each channel keeps the mean that it has in float32"
+    )
+    float_layers: tuple[str, ...] = Field((), description="these stay in float32, such as conv1")
+    max_accuracy_drop: Annotated[float, *limit(parse_points, "0.2 pt")] | None = Field(
+        None,
+        description="against the dense network, on the validation images: where it is missed, all of the above "
+        "is tried, what costs no bytes first, then one layer after the other in float32",
     )
     engine: QuantizationEngine = "neural-compressor"
     dense_weights: Literal["per_tensor", "per_channel"] = Field(

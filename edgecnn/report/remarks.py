@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from edgecnn.records import Artifact, Measurement, Search
-from edgecnn.units import format_cost, format_share
+from edgecnn.records import Artifact, Measurement, QuantizationAttempt, Search, Tuning
+from edgecnn.units import format_cost, format_share, format_size
 
 # Below this many multiply-accumulates, what onnxruntime spends on each node outweighs the arithmetic.
 FEW_MACS = 5_000_000
@@ -34,6 +34,31 @@ def on_search(search: Search | None) -> tuple[str, ...]:
     )
     advice = "" if search.holds else "; nothing was accurate enough: allow more drop, trials or epochs"
     return (said + advice,)
+
+
+def on_tuning(tuning: Tuning | None) -> tuple[str, ...]:
+    """Which way of quantizing was chosen, of how many; that none was accurate enough."""
+    if tuning is None:
+        return ()
+    chosen = tuning.attempts[tuning.chosen]
+    n = len(tuning.attempts)
+    said = (
+        f"quantize: {told_attempt(chosen)}: {format_size(chosen.size_bytes)} at "
+        f"{format_share(chosen.accuracy)} on validation (needed: {format_share(tuning.needed_accuracy)}), "
+        f"of {n} way{'s' * (n > 1)} tried"
+    )
+    advice = "; none was accurate enough: allow more drop, or add a qat step"
+    return (said + ("" if tuning.holds else advice),)
+
+
+def told_attempt(attempt: QuantizationAttempt) -> str:
+    """A way to quantize in a few words: "percentile, biases corrected, conv1 in float32"."""
+    said = [attempt.calibrator]
+    said += ["channels equalized"] if attempt.equalization else []
+    said += ["biases corrected"] if attempt.bias_correction else []
+    said += ["dense weights per channel"] if attempt.dense_weights == "per_channel" else []
+    said += [f"{', '.join(attempt.float_layers)} in float32"] if attempt.float_layers else []
+    return ", ".join(said)
 
 
 def on_speed(artifacts: Iterable[Artifact]) -> tuple[str, ...]:

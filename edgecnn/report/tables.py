@@ -17,7 +17,7 @@ from edgecnn.records import (
     StageFigures,
     Verdict,
 )
-from edgecnn.report.remarks import shown_measurement
+from edgecnn.report.remarks import shown_measurement, told_attempt
 from edgecnn.units import format_cost, format_ms, format_points, format_share, format_size
 
 NONE = "-"
@@ -215,6 +215,25 @@ def search(report: Report) -> Table:
         for trial in sorted(found.trials, key=lambda one: (one.cost, one.extent, one.accuracy))
     )
     return Table("Search", header, rows, frozenset({1, 2}))
+
+
+def tuning(report: Report) -> Table:
+    """Every way to quantize that was tried, in order."""
+    found = report.tuning
+    header = ("quantized with", ".tflite", "validation", "")
+    if found is None:
+        return Table("Ways to quantize", header, (), frozenset())
+
+    def fate(position: int) -> str:
+        if position == found.chosen:
+            return "chosen"
+        return "" if found.attempts[position].accuracy >= found.needed_accuracy else "too inaccurate"
+
+    rows = tuple(
+        (told_attempt(one), format_size(one.size_bytes), format_share(one.accuracy), fate(position))
+        for position, one in enumerate(found.attempts)
+    )
+    return Table("Ways to quantize", header, rows, frozenset({1, 2}))
 
 
 def sizes(report: Report) -> Table:
@@ -467,7 +486,7 @@ def parity(report: Report) -> Table:
 def all_tables(report: Report) -> list[Table]:
     """Everything below the summary, in the order of reading; tables without rows are left out."""
     measured = (verdicts, runtimes, follows, parity, board_parity, rejections, per_class)
-    drawn = (*measured, search, ledger, sensitivity, sizes)
+    drawn = (*measured, search, tuning, ledger, sensitivity, sizes)
     return [table for draw in drawn if (table := draw(report)).rows]
 
 

@@ -142,8 +142,11 @@ def _quantization(
 
     from edgecnn.analysis.quantization import analyse
     from edgecnn.analysis.sensitivity import layer_sensitivity
+    from edgecnn.compress.equalization import equalize
 
     float_model: onnx.ModelProto = onnx.load(shop.store.folder(network) / ONNX_FILE)
+    if shop.store.facts(quantized)["equalized"]:
+        equalize(float_model)  # what the integers stand for
     qdq_model = onnx.load(shop.store.folder(quantized) / QUANTIZED_FILE)
     validation = shop.splits.validation
     (first, *_) = shop.store.facts(export)["artifacts"]

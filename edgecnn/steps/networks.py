@@ -5,16 +5,15 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from edgecnn import data, files
 from edgecnn.data import DATASETS, Dataset, Source, Splits
-from edgecnn.errors import DataError, MissingExtraError
+from edgecnn.errors import DataError, EdgeCNNError, MissingExtraError
 from edgecnn.models import own_code, weights
 from edgecnn.models.own_code import OwnCode
 from edgecnn.models.weights import Weights
@@ -65,6 +64,12 @@ class Workshop:
         shared = ("source", "splits", "torch_device", "pictures")
         other.__dict__.update({name: self.__dict__[name] for name in shared if name in self.__dict__})
         return other
+
+    def sealed(self) -> Workshop:
+        """This workshop without the test part of its pictures: for whatever chooses."""
+        closed = self.like()
+        closed.__dict__["splits"] = replace(self.splits, test=cast(Dataset, _Sealed()))
+        return closed
 
     @cached_property
     def own_code(self) -> OwnCode | None:
@@ -119,6 +124,16 @@ class Workshop:
         # The user's network may take views that want the channels first.
         ours = self.own_code is None
         return Pictures(part, self.recipe.preprocessing, self.torch_device, channels_last=ours)
+
+
+class _Sealed:
+    """In the place of the test part."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise EdgeCNNError(
+            f"a choice looked at the test images ({name}): what it chose would be chosen on them",
+            fix="this is a fault of edgecnn: what chooses must judge on the validation images",
+        )
 
 
 def require_training_packages(needed_for: str = "training") -> None:
@@ -362,8 +377,6 @@ def _keep(shop: Workshop, folder: Path, model: nn.Module, history: list[dict[str
     save_weights(folder / WEIGHTS_FILE, model)
     with files.replacing(folder / ONNX_FILE) as temporary:
         onnx.save(export_onnx(model, (pre.channels, pre.height, pre.width)), temporary)
-    for checkpoints in folder.glob("checkpoint*"):
-        shutil.rmtree(checkpoints)
     return {
         "widths": widths_of(model, shop.recipe.model.name),
         "validation_accuracy": evaluate(model, shop.pictures["validation"]) if shop.is_labelled else None,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from edgecnn import data, files, metrics
 from edgecnn.errors import QuantizationError
 from edgecnn.ondevice.manifest import DeviceError, TensorSpec
 from edgecnn.ondevice.preprocess import model_input
 from edgecnn.recipe import QatSpec, QuantizeSpec
+from edgecnn.records import QuantizationAttempt, Tuning
+from edgecnn.report import remarks
 from edgecnn.stages import Stage
 from edgecnn.steps.manifests import onnx_outputs
 from edgecnn.steps.networks import (
@@ -24,11 +28,20 @@ from edgecnn.steps.networks import (
     train_network,
     training_inputs,
 )
+from edgecnn.units import format_share
+
+if TYPE_CHECKING:
+    import onnx
+
+    from edgecnn.compress.tuning import Attempt
 
 QUANTIZED_FILE = "quantized.onnx"
+# Validation images that rank the layers.
+N_RANKING_IMAGES = 128
 
 
 QUANTIZE_CODE = (
+    "edgecnn.analysis",
     "edgecnn.compress",
     "edgecnn.data",
     "edgecnn.export.onnx",
@@ -45,35 +58,48 @@ def quantization_stages(shop: Workshop, networks: tuple[Stage, ...]) -> tuple[St
     if not recipe.quantize:
         return ()
     position = len(recipe.compress) - (1 if recipe.qat else 0)
-    quantized = quantize_stage(shop, recipe.quantize, position, networks[-1])
+    quantized = quantize_stage(shop, recipe.quantize, position, networks[-1], networks[0])
     if not recipe.qat:
         return (quantized,)
     return (quantized, qat_stage(shop, recipe.qat, position + 1, quantized, networks[0]))
 
 
-def quantize_stage(shop: Workshop, spec: QuantizeSpec, position: int, source: Stage) -> Stage:
-    """Float ONNX of `source` and calibration images of the training part -> QDQ ONNX."""
+def quantize_stage(shop: Workshop, spec: QuantizeSpec, position: int, source: Stage, dense: Stage) -> Stage:
+    """Float ONNX of `source` and calibration images of the training part -> QDQ ONNX.
+
+    With a `max_accuracy_drop` other ways to quantize are tried until one is as near to `dense` as it must be;
+    the fact `tuning` lists them. `equalized` says whether the float weights were equalized first.
+    """
     recipe = shop.recipe
 
     def work(folder: Path) -> dict[str, Any]:
         import onnx
 
-        from edgecnn.compress.quantize import quantize
+        from edgecnn.compress import tuning
 
-        shop.progress.start("quantize", total=2)
         model = onnx.load(shop.store.folder(source) / ONNX_FILE)
         pictures = data.calibration_images(shop.splits.train, spec.calibration_images, recipe.seed)
         calibration = model_input(pictures, recipe.preprocessing, "NCHW", TensorSpec("", (), "float32"))
-        quantized = quantize(model, calibration, spec)
-        shop.progress.advance(1, f"{len(pictures)} images, {quantized.engine}")
+        judge = _Judge(shop.sealed(), folder, model, calibration, shop.store.folder(dense) / ONNX_FILE)
+        record = None
+        if spec.max_accuracy_drop is None:
+            shop.progress.start("quantize", total=1)
+            best = judge.attempt(spec)
+        else:
+            shop.progress.start("quantize", total=1 + tuning.n_remedies(spec))
+            needed = judge.dense_accuracy - spec.max_accuracy_drop
+            best, made = tuning.tune(spec, needed, judge.attempt, judge.layers_by_worth)
+            record = _tuning_record(needed, best, made)
         with files.replacing(folder / QUANTIZED_FILE) as temporary:
-            onnx.save(quantized.model, temporary)
-        accuracy = _validation_accuracy(shop, folder / QUANTIZED_FILE)
-        shop.progress.finish(f"{quantized.engine}{told_accuracy(accuracy)}")
+            onnx.save(best.quantized.model, temporary)
+        accuracy = best.accuracy if shop.is_labelled else None
+        shop.progress.finish(f"{best.quantized.engine}{told_accuracy(accuracy)}")
         return {
             "validation_accuracy": accuracy,
-            "engine": quantized.engine,
-            "notes": list(quantized.notes),
+            "engine": best.quantized.engine,
+            "equalized": best.spec.equalization,
+            "tuning": record.model_dump(mode="json") if record else None,
+            "notes": [*best.quantized.notes, *remarks.on_tuning(record)],
         }
 
     inputs = {
@@ -81,7 +107,91 @@ def quantize_stage(shop: Workshop, spec: QuantizeSpec, position: int, source: St
         "seed": recipe.seed,
         **{tool: installed_version(tool) for tool in ("onnx", "onnxruntime", "neural-compressor")},
     }
-    return Stage(f"{position}-quantize", inputs, work, (source,), QUANTIZE_CODE)
+    needs = (source,) if spec.max_accuracy_drop is None else (source, dense)
+    return Stage(f"{position}-quantize", inputs, work, needs, QUANTIZE_CODE)
+
+
+class _Judge:
+    """Quantizes one float network in different ways, and says what each is worth on the validation images.
+
+    Without labels the answers of the dense network at `dense_path` stand for them.
+    """
+
+    def __init__(
+        self, shop: Workshop, folder: Path, model: onnx.ModelProto, calibration: np.ndarray, dense_path: Path
+    ) -> None:
+        self.shop, self.folder, self.model, self.calibration = shop, folder, model, calibration
+        self.dense_path = dense_path
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        validation = self.shop.splits.validation
+        return validation.labels if self.shop.is_labelled else self.dense_answers
+
+    @cached_property
+    def dense_answers(self) -> np.ndarray:
+        return _answers(self.shop, self.dense_path)
+
+    @property
+    def dense_accuracy(self) -> float:
+        return metrics.accuracy(self.dense_answers, self.labels)
+
+    def attempt(self, spec: QuantizeSpec) -> Attempt:
+        import onnx
+
+        from edgecnn.compress.quantize import quantize
+        from edgecnn.compress.tuning import Attempt
+
+        quantized = quantize(self.model, self.calibration, spec)
+        path = self.folder / QUANTIZED_FILE
+        with files.replacing(path) as temporary:
+            onnx.save(quantized.model, temporary)
+        accuracy = metrics.accuracy(_answers(self.shop, path), self.labels)
+        self.shop.progress.advance(1, f"{quantized.engine}, {format_share(accuracy)}")
+        return Attempt(spec, quantized, accuracy, self._size_bytes(quantized.model))
+
+    def _size_bytes(self, model: onnx.ModelProto) -> int:
+        from edgecnn.export.tflite import convert
+
+        as_tflite = "tflite" in self.shop.recipe.export
+        return len(convert(model).data) if as_tflite else model.ByteSize()
+
+    def layers_by_worth(self, attempt: Attempt) -> list[str]:
+        """The layers of `attempt`, that first whose quantization costs the most for each of its weights."""
+        import onnx
+
+        from edgecnn.analysis.matching import layer_name
+        from edgecnn.analysis.sensitivity import layer_sensitivity
+        from edgecnn.compress.equalization import equalize
+
+        original = onnx.ModelProto()
+        original.CopyFrom(self.model)
+        if attempt.spec.equalization:
+            equalize(original)
+        validation = self.shop.splits.validation
+        n_images = min(N_RANKING_IMAGES, len(validation))
+        spec = TensorSpec("", (), "float32")
+        images = model_input(validation.images_nhwc[:n_images], self.shop.recipe.preprocessing, "NCHW", spec)
+        found = layer_sensitivity(original, attempt.quantized.model, images, self.labels[:n_images])
+        sizes = {
+            layer_name(tensor.name): int(np.prod(tensor.dims))
+            for tensor in original.graph.initializer
+            if len(tensor.dims) > 1
+        }
+        return [one.layer for one in sorted(found, key=lambda one: -one.divergence / sizes[one.layer])]
+
+
+def _tuning_record(needed: float, best: Attempt, made: list[Attempt]) -> Tuning:
+    fields = ("calibrator", "equalization", "bias_correction", "dense_weights", "float_layers")
+    attempts = tuple(
+        QuantizationAttempt(
+            **{name: getattr(one.spec, name) for name in fields},
+            size_bytes=one.size_bytes,
+            accuracy=one.accuracy,
+        )
+        for one in made
+    )
+    return Tuning(needed_accuracy=needed, attempts=attempts, chosen=made.index(best))
 
 
 def qat_stage(shop: Workshop, spec: QatSpec, position: int, quantized: Stage, dense: Stage) -> Stage:
@@ -103,9 +213,9 @@ def qat_stage(shop: Workshop, spec: QatSpec, position: int, quantized: Stage, de
         history = train_network(shop, network, settings, checkpoints, "qat", teacher_of(shop, spec, dense))
         with files.replacing(folder / QUANTIZED_FILE) as temporary:
             onnx.save(trained_model(model, network.cpu()), temporary)
-        shutil.rmtree(checkpoints)
         accuracy = _validation_accuracy(shop, folder / QUANTIZED_FILE)
-        return {"validation_accuracy": accuracy, "history": history, "notes": []}
+        equalized = shop.store.facts(quantized)["equalized"]
+        return {"validation_accuracy": accuracy, "history": history, "equalized": equalized, "notes": []}
 
     inputs = {**training_inputs(shop), "qat": spec.model_dump(mode="json")}
     needs = (quantized, dense) if spec.teacher else (quantized,)
@@ -115,10 +225,14 @@ def qat_stage(shop: Workshop, spec: QatSpec, position: int, quantized: Stage, de
 
 
 def _validation_accuracy(shop: Workshop, qdq_path: Path) -> float | None:
-    """The accuracy of the QDQ model on the validation split, on onnxruntime; None where it has no labels."""
-    validation = shop.splits.validation
+    """The accuracy of the QDQ model on the validation split; None where it has no labels."""
+    labels = shop.splits.validation.labels
+    return metrics.accuracy(_answers(shop, qdq_path), labels) if shop.is_labelled else None
+
+
+def _answers(shop: Workshop, path: Path) -> np.ndarray:
+    """The class [n] that an ONNX model gives each validation image, on onnxruntime."""
     try:
-        logits = onnx_outputs(shop, qdq_path, validation.images_nhwc)
+        return metrics.top1(onnx_outputs(shop, path, shop.splits.validation.images_nhwc))
     except DeviceError as fault:
         raise QuantizationError(f"the quantized model does not run: {fault.what}", fix=fault.fix) from fault
-    return metrics.accuracy(metrics.top1(logits), validation.labels) if shop.is_labelled else None

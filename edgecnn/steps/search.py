@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from edgecnn.data import Dataset
-from edgecnn.errors import EdgeCNNError, TargetError
+from edgecnn.errors import TargetError
 from edgecnn.models import ALL_MODELS
 from edgecnn.progress import Silent
 from edgecnn.recipe import Recipe, SearchSpec
@@ -128,7 +127,7 @@ class _Search:
     """One search, which goes on where an earlier one stopped: a trial that is done is not done again."""
 
     def __init__(self, shop: Workshop, spec: SearchSpec, position: int, dense: Stage, folder: Path) -> None:
-        self.shop, self.spec, self.position, self.dense = sealed(shop), spec, position, dense
+        self.shop, self.spec, self.position, self.dense = shop.sealed(), spec, position, dense
         self.study = Study(folder / STUDY_FILE)
         # No latency is measured twice the same: a search that goes on must meet the costs that it began with.
         self.costs = folder / COSTS_FILE if spec.minimize == "latency" else None
@@ -237,23 +236,6 @@ class _Search:
         return f"needs {format_share(needed)}: " + ", ".join(said_of(self.spec, trial) for trial in told)
 
 
-class _Sealed:
-    """In the place of the test part."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise EdgeCNNError(
-            f"a search looked at the test images ({name}): what it chose would be chosen on them",
-            fix="this is a fault of edgecnn: judge trials on the validation images",
-        )
-
-
-def sealed(shop: Workshop) -> Workshop:
-    """`shop` without the test part of its pictures."""
-    closed = shop.like()
-    closed.__dict__["splits"] = replace(shop.splits, test=cast(Dataset, _Sealed()))
-    return closed
-
-
 @dataclass(frozen=True)
 class TrialJob:
     """All that a worker must know to do one trial, whichever process it is."""
@@ -273,7 +255,7 @@ def run_trial(job: TrialJob) -> float:
 
 @lru_cache(maxsize=1)
 def _workshop(recipe: Recipe, build_folder: Path, data_folders: tuple[Path, ...]) -> Workshop:
-    return sealed(Workshop(recipe, StageStore(build_folder), Silent(), data_folders))
+    return Workshop(recipe, StageStore(build_folder), Silent(), data_folders).sealed()
 
 
 def trial_accuracy(shop: Workshop, job: TrialJob) -> float:

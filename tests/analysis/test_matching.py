@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edgecnn.analysis.matching import Matching, match
+from edgecnn.analysis.matching import match
 from edgecnn.analysis.quantization import analyse
 from edgecnn.compress.quantize import quantize
 from edgecnn.export.onnx import export_onnx
@@ -58,4 +58,13 @@ def test_what_cannot_be_told_is_left_out_and_counted() -> None:
         node.op_type == "QuantizeLinear" for node in quantized.graph.node
     ) - 1  # fmt: skip
     assert found.weights == []
-    assert match(model.graph, model.graph) == Matching(), "a float network has nothing quantized"
+    itself = match(model.graph, model.graph)
+    assert (itself.activations, itself.weights, itself.n_unmatched) == ([], [], 0), "nothing is quantized"
+
+
+def test_each_layer_is_known_by_what_it_gives() -> None:
+    model, quantized = pair("lenet5", "onnxruntime")
+    layers = match(model.graph, quantized.graph).layers
+    assert [one.layer for one in layers] == ["conv1", "conv2", "fc1", "fc2", "fc3"]
+    made_by = {node.output[0]: node.op_type for node in quantized.graph.node}
+    assert [made_by[one.qdq_output] for one in layers] == ["Conv"] * 2 + ["Gemm"] * 3

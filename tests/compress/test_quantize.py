@@ -140,7 +140,7 @@ def test_the_finished_file_is_small_and_says_nothing_but_the_network(
 def test_finishing_changes_no_output(lenet: onnx.ModelProto, tmp_path: Path) -> None:
     path = tmp_path / "float.onnx"
     onnx.save(lenet, path)
-    fitted = engines.load_engine("onnxruntime")(path, IMAGES, False, tmp_path)
+    fitted = engines.load_engine("onnxruntime")(path, IMAGES, engines.Request(), tmp_path)
     finished = qdq.finish(fitted)
     for optimize in (True, False):
         assert np.array_equal(run(finished, IMAGES, optimize=optimize), run(fitted, IMAGES, optimize=optimize))
@@ -176,7 +176,7 @@ def test_a_failure_of_neural_compressor_is_one_of_our_errors(tmp_path: Path) -> 
     path = tmp_path / "bad.onnx"
     onnx.save(model, path)
     with pytest.raises(QuantizationError) as fault:
-        engines.load_engine("neural-compressor")(path, IMAGES, False, tmp_path)
+        engines.load_engine("neural-compressor")(path, IMAGES, engines.Request(), tmp_path)
     assert "engine: onnxruntime" in str(fault.value)
 
 

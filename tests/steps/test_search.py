@@ -134,11 +134,11 @@ def test_two_workers_find_the_same_as_one(digits: Path, tmp_path: Path) -> None:
 def test_a_search_that_looks_at_the_test_images_is_caught(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def on_test_images(shop: Workshop, qdq_path: Path) -> float:
-        return float(shop.splits.test.labels.mean())
+    def on_test_images(shop: Workshop, path: Path) -> np.ndarray:
+        return shop.splits.test.labels
 
-    monkeypatch.setattr(quantization, "_validation_accuracy", on_test_images)
-    with pytest.raises(EdgeCNNError, match="a search looked at the test images"):
+    monkeypatch.setattr(quantization, "_answers", on_test_images)
+    with pytest.raises(EdgeCNNError, match="a choice looked at the test images"):
         searched(shop_for(digits, tmp_path / "out"))
 
 

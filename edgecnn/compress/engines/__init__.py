@@ -5,14 +5,24 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import onnx
 
-# (float model file, calibration images float32 [n, c, h, w], per_channel_dense, working folder) -> QDQ model
-Fit = Callable[[Path, np.ndarray, bool, Path], onnx.ModelProto]
+
+@dataclass(frozen=True)
+class Request:
+    """What an engine may be asked for: dense weights scaled by channel; nodes, by name, left in float32."""
+
+    per_channel_dense: bool = False
+    float_nodes: tuple[str, ...] = ()
+
+
+# (float model file, calibration images float32 [n, c, h, w], request, working folder) -> QDQ model
+Fit = Callable[[Path, np.ndarray, Request, Path], onnx.ModelProto]
 
 ENGINES = {
     "neural-compressor": "edgecnn.compress.engines.neural_compressor_engine",

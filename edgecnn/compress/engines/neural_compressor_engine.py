@@ -19,7 +19,10 @@ from typing import Any
 import numpy as np
 import onnx
 
+from edgecnn.compress.engines import Request
 from edgecnn.errors import QuantizationError
+
+FLOAT = {"weight": {"dtype": ["fp32"]}, "activation": {"dtype": ["fp32"]}}
 
 
 class _Images:
@@ -37,7 +40,7 @@ class _Images:
         return len(self._images)
 
 
-def fit(float_path: Path, images_nchw: np.ndarray, per_channel_dense: bool, folder: Path) -> onnx.ModelProto:
+def fit(float_path: Path, images_nchw: np.ndarray, request: Request, folder: Path) -> onnx.ModelProto:
     """The QDQ model of the float model at `float_path`: min-max ranges of float32 `images_nchw` [n, c, h, w],
     uint8 activations, symmetric int8 weights, per channel for convolutions. Scratch files go to `folder`.
 
@@ -45,7 +48,7 @@ def fit(float_path: Path, images_nchw: np.ndarray, per_channel_dense: bool, fold
     """
     with _heard() as log:
         try:
-            quantized = _run(float_path, images_nchw, per_channel_dense, folder)
+            quantized = _run(float_path, images_nchw, request, folder)
             reason = " / ".join([line for line in log.getvalue().splitlines() if line.strip()][-3:])
         except Exception as fault:  # a stranger's code: whatever it raises, it did not quantize
             quantized, reason = None, f"{type(fault).__name__}: {fault}"
@@ -58,19 +61,20 @@ def fit(float_path: Path, images_nchw: np.ndarray, per_channel_dense: bool, fold
     return model
 
 
-def _run(float_path: Path, images_nchw: np.ndarray, per_channel_dense: bool, folder: Path) -> Any:
+def _run(float_path: Path, images_nchw: np.ndarray, request: Request, folder: Path) -> Any:
     """What neural-compressor gives: an object with `.model`, or None where it failed inside."""
     _restore_onnx_mapping()
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     from neural_compressor import PostTrainingQuantConfig, quantization, set_workspace
 
     set_workspace(str(folder / "nc_workspace"))
-    dense = {"weight": {"granularity": ["per_channel" if per_channel_dense else "per_tensor"]}}
+    dense = {"weight": {"granularity": ["per_channel" if request.per_channel_dense else "per_tensor"]}}
     settings = PostTrainingQuantConfig(
         approach="static",
         quant_format="QDQ",
         calibration_sampling_size=[len(images_nchw)],
         op_type_dict={"Gemm": dense, "MatMul": dense},
+        op_name_dict=dict.fromkeys(request.float_nodes, FLOAT) or None,
         # By default Gemm becomes MatMul + Add, and the bias stays float.
         recipes={"gemm_to_matmul": False},
     )

@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from edgecnn.compress.engines import Request
+
 DENSE_OPS = ("Gemm", "MatMul")
 
 
-def fit(float_path: Path, images_nchw: np.ndarray, per_channel_dense: bool, folder: Path) -> onnx.ModelProto:
+def fit(float_path: Path, images_nchw: np.ndarray, request: Request, folder: Path) -> onnx.ModelProto:
     """The QDQ model of the float model at `float_path`: min-max ranges of float32 `images_nchw` [n, c, h, w],
     uint8 activations, symmetric int8 weights, per channel for convolutions. Scratch files go to `folder`.
     """
@@ -37,7 +39,9 @@ def fit(float_path: Path, images_nchw: np.ndarray, per_channel_dense: bool, fold
         node.input[1] for node in model.graph.node if node.op_type in DENSE_OPS and node.input[1] in constants
     ]
     # One override without an axis makes a tensor per-tensor in a model that is otherwise per-channel.
-    overrides = {} if per_channel_dense else {name: [{"quant_type": QuantType.QInt8}] for name in dense_weights}
+    overrides = (
+        {} if request.per_channel_dense else {name: [{"quant_type": QuantType.QInt8}] for name in dense_weights}
+    )
     quantized_path = folder / "qdq.onnx"
     # It advises shape inference and other preparation, which the exporter has done.
     logger = logging.getLogger()
@@ -53,6 +57,7 @@ def fit(float_path: Path, images_nchw: np.ndarray, per_channel_dense: bool, fold
             weight_type=QuantType.QInt8,
             per_channel=True,
             calibrate_method=CalibrationMethod.MinMax,
+            nodes_to_exclude=list(request.float_nodes),
             extra_options={"TensorQuantOverrides": overrides},
         )
     finally:
