@@ -57,7 +57,7 @@ class Count:
 
 
 def count(model: Path, cpu: str, *, runtime: str | None = None, root: Path | None = None) -> Count:
-    """Counts one model file on one core. `root` is an arm64 system made by `arm64_root.sh`.
+    """Counts one model file on one core. `root` is an arm64 system made by `arm_root.sh`.
 
     Raises UsageError where something must be installed first, TargetError where the model does not run there.
     """
@@ -94,7 +94,7 @@ def _require(model: Path, root: Path | None) -> Path:
         raise UsageError(
             "there is no arm64 system to run the model in",
             where=str(root),
-            fix=f"make one: sudo bash {HERE / 'arm64_root.sh'} {root}; or name another with --root",
+            fix=f"make one: sudo bash {HERE / 'arm_root.sh'} {root}; or name another with --root",
         )
     return root
 

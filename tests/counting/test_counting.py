@@ -49,7 +49,7 @@ def counted() -> None:
         pytest.skip(f"needs {', '.join(missing)}: apt-get install {counting.PACKAGES}")
     if not (ROOT / "opt" / "litert" / "python").exists():
         pytest.skip(
-            f"{counting.ROOT_VARIABLE} names no arm64 system: make one with {counting.HERE}/arm64_root.sh"
+            f"{counting.ROOT_VARIABLE} names no arm64 system: make one with {counting.HERE}/arm_root.sh"
         )
 
 
@@ -112,8 +112,8 @@ def test_a_missing_system_is_told_with_the_line_that_makes_it(
     monkeypatch.setattr(counting.shutil, "which", lambda tool: "/usr/bin/x")
     result = run("count", model, "--root", tmp_path)
     assert result.exit_code == 2
-    assert "there is no arm64 system" in told(result) and "arm64_root.sh" in told(result)
-    assert (counting.HERE / "arm64_root.sh").is_file()
+    assert "there is no arm64 system" in told(result) and "arm_root.sh" in told(result)
+    assert (counting.HERE / "arm_root.sh").is_file()
 
 
 def test_another_system(model: Path, monkeypatch: pytest.MonkeyPatch):
