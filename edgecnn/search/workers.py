@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
+import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -60,7 +63,7 @@ class Processes(Workers):
     def _once(self, do: Callable[[Job], Result], jobs: dict[int, Job]) -> Iterator[tuple[int, Result]]:
         # torch's threads do not survive a fork.
         context = multiprocessing.get_context("spawn")
-        self._pool = self._pool or ProcessPoolExecutor(self.n, mp_context=context)
+        self._pool = self._pool or ProcessPoolExecutor(self.n, mp_context=context, initializer=_end_with_parent)
         try:
             pending: dict[Future[Result], int] = {
                 self._pool.submit(do, job): position for position, job in jobs.items()
@@ -83,6 +86,20 @@ class Processes(Workers):
             self._pool = None
 
 
+def _end_with_parent() -> None:
+    """Ends this process when the one that it works for is gone, however that ended: a worker that is left over
+    would write into a folder that the next build holds, and then wait for ever.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 class RayCluster(Workers):
     """The nodes of a Ray cluster at `address`. They see the build folder and the data under the same paths.
 
@@ -96,7 +113,7 @@ class RayCluster(Workers):
             raise MissingExtraError("ray", extra="ray", needed_for="--ray") from fault
         self._ray: Any = ray
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="error")
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError) as fault:
             reason = str(fault).splitlines()[0]
             raise EdgeCNNError(
