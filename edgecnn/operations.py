@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgecnn import build_folder, data, files, gate
+from edgecnn import build_folder, confined, data, files, gate
 from edgecnn.comparison import compare
 from edgecnn.errors import UsageError
 from edgecnn.export import tflite
@@ -116,7 +116,8 @@ def convert(
     if output.exists() and output.samefile(source):
         raise UsageError("the output would replace the source", where=str(output), fix="name another with -o")
     said = tflite_metadata.read(metadata) if metadata else None
-    conversion = tflite.convert(source, metadata=said, **options)
+    n_bytes = confined.check_model_file(source)
+    conversion = confined.run(tflite.convert, str(source), n_bytes, source, metadata=said, **options)
     files.write_bytes(output, conversion.data)
     facts: dict[str, Any] = {
         "file": str(output),

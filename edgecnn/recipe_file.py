@@ -33,6 +33,10 @@ from edgecnn.recipe import (
 from edgecnn.recipe.steps import SearchStep
 from edgecnn.yaml_source import KeyPath, YamlSource
 
+MOST_FAULTS = 50
+LONGEST_SHOWN = 200
+"""Characters of a wrong value that are repeated in a message."""
+
 
 @dataclass(frozen=True)
 class LoadedRecipe:
@@ -80,7 +84,7 @@ def parse_budget(text: str, name: str) -> dict[str, Budget]:
     try:
         return _BudgetFile.model_validate_json(json.dumps(source.data)).budget
     except pydantic.ValidationError as faults:
-        raise RecipeError("\n".join(_told(fault, source) for fault in _innermost(faults.errors()))) from faults
+        raise RecipeError(_told_all(faults, source)) from faults
 
 
 def _read(path: Path) -> str:
@@ -166,7 +170,7 @@ def _validated(source: YamlSource) -> Recipe:
     try:
         recipe = Recipe.model_validate_json(json.dumps(plain))
     except pydantic.ValidationError as faults:
-        raise RecipeError("\n".join(_told(fault, source) for fault in _innermost(faults.errors()))) from faults
+        raise RecipeError(_told_all(faults, source)) from faults
     _check_names(recipe, source)
     return recipe
 
@@ -257,6 +261,14 @@ def _single(
     return name, parameters
 
 
+def _told_all(faults: pydantic.ValidationError, source: YamlSource) -> str:
+    """A line for each of the first `MOST_FAULTS`: telling one takes time, and none of thousands is read."""
+    found = faults.errors()
+    lines = [_told(fault, source) for fault in _innermost(found[:MOST_FAULTS])]
+    more = len(found) - MOST_FAULTS
+    return "\n".join(lines + ([f"and {more:,} more faults"] if more > 0 else []))
+
+
 def _innermost(faults: list[Any]) -> list[Any]:
     """`faults` without those that follow from one further in: a list of one wrong item is not empty."""
     places = [fault["loc"] for fault in faults]
@@ -289,8 +301,13 @@ def _told(fault: Any, source: YamlSource) -> str:
     else:
         message = f"{message[0].lower()}{message[1:]}"
         if not isinstance(fault["input"], (dict, list)):
-            message += f", not {json.dumps(fault['input'])}"
+            message += f", not {_shown(fault['input'])}"
     return f"{source.where(_source_path(loc, source.data))}: {message}"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "..."
 
 
 def _source_path(loc: tuple[str | int, ...], data: Any) -> KeyPath:

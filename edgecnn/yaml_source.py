@@ -11,7 +11,10 @@ import yaml
 from edgecnn.errors import RecipeError
 
 KeyPath = tuple[str | int, ...]
-MAX_BYTES = 1_000_000
+# A recipe has some kB. Reading takes about a second for each 100 kB of small values.
+MOST_CHARACTERS = 100_000
+# Python's way with a number of n digits takes n² steps, and YAML's 59:59:59 is one as well.
+LONGEST_NUMBER = 100
 
 
 class _Loader(yaml.SafeLoader):
@@ -25,6 +28,9 @@ _Loader.yaml_implicit_resolvers = {
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
+
+
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 @dataclass
@@ -55,8 +61,8 @@ class YamlSource:
 
 def parse(text: str, name: str) -> YamlSource:
     """Raises RecipeError, with the line, for a YAML fault, a key written twice, or an alias."""
-    if len(text) > MAX_BYTES:
-        raise RecipeError(f"a recipe of more than {MAX_BYTES:,} characters is not read", where=name)
+    if len(text) > MOST_CHARACTERS:
+        raise RecipeError(f"a file of more than {MOST_CHARACTERS:,} characters is not read", where=name)
     source = YamlSource(name, None)
     try:
         loader = _Loader(text)
@@ -105,9 +111,11 @@ def _plain(loader: _Loader, node: yaml.Node, path: KeyPath, source: YamlSource, 
 
 
 def _scalar(loader: _Loader, node: yaml.ScalarNode, where: str) -> str | int | float | bool | None:
+    if node.tag in _NUMBERS and len(node.value) > LONGEST_NUMBER:
+        raise RecipeError(f"{node.value[:40]}... is too long for a number", where=where)
     try:
         value = loader.construct_object(node)
-    except (ValueError, KeyError, TypeError) as fault:  # an explicit tag that does not fit, a huge integer
+    except (ValueError, KeyError, TypeError, OverflowError) as fault:  # an explicit tag that does not fit
         raise RecipeError(
             f"{node.value[:40]!r} is not a value of its type ({node.tag})", where=where
         ) from fault

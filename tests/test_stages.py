@@ -10,6 +10,7 @@ import grimp
 import pytest
 
 from edgecnn import pipeline, recipe_file, stages
+from edgecnn.errors import OutOfMemoryError
 from edgecnn.progress import Silent
 from edgecnn.stages import Stage, StageStore
 from edgecnn.steps.networks import Workshop
@@ -176,7 +177,7 @@ def test_the_code_of_each_stage_of_a_build_is_part_of_its_key(
         covered = {*stage.code, *(module for needed in _all_needs(stage) for module in needed.code)}
         covered |= {f"edgecnn.{name}" for name in decides_nothing}
         missed = {one for one in _imported(graph, stage.code) if not _is_within(one, covered)}
-        assert not missed, f"{stage.name}: not in its code"
+        assert not missed, f"{stage.name}: not in its code: {sorted(missed)}"
 
 
 def _all_needs(stage: Stage) -> list[Stage]:
@@ -197,3 +198,37 @@ def _imported(graph: grimp.ImportGraph, modules: tuple[str, ...]) -> set[str]:
             found.add(one)
             waiting.append(one)
     return found
+
+
+def test_checkpoints_stay_until_the_result_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever ends a stage before that, no finished epoch is lost."""
+
+    def work(folder: Path) -> dict[str, Any]:
+        (folder / "checkpoint").mkdir(exist_ok=True)
+        (folder / ".model.x.tmp").write_text("left by a kill")
+        return {}
+
+    store, stage = StageStore(tmp_path), Stage("s", {}, work)
+    checkpoints = store.folder(stage) / "checkpoint"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(stages, "_hashes", _interrupted)
+        store.run(stage)
+    assert checkpoints.is_dir()
+    assert store.run(stage)
+    assert not checkpoints.exists()
+    checkpoints.mkdir()  # killed between the two
+    assert not store.run(stage)
+    assert not checkpoints.exists()
+
+
+def _interrupted(_: Path) -> dict[str, str]:
+    raise KeyboardInterrupt
+
+
+def test_memory_that_ran_out_is_told_with_the_stage(tmp_path: Path) -> None:
+    def work(_: Path) -> dict[str, Any]:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    with pytest.raises(OutOfMemoryError, match="memory ran out") as raised:
+        StageStore(tmp_path).run(Stage("train", {}, work))
+    assert raised.value.where == "train"

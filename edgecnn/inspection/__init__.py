@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from edgecnn.confined import check_model_file
 from edgecnn.errors import UsageError
 from edgecnn.export.tflite.schema import FILE_IDENTIFIER
 from edgecnn.inspection.ledger import Contents, Inspection, Layer, TensorInfo, Totals, Weights
@@ -23,6 +24,7 @@ def inspect(path: Path | str) -> Inspection:
     external data is missing.
     """
     path = Path(path)
+    check_model_file(path)
     try:
         data = path.read_bytes()
         contents = _contents(data, path.parent)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgecnn.inspection.ledger import Inspection, Layer, Shape, TensorInfo
 from edgecnn.inspection.words import KIND_LABELS, shape_text
-from edgecnn.report.letters import printable
+from edgecnn.report.letters import printable, shortened
 from edgecnn.report.tables import NONE, Table
 from edgecnn.units import format_share, format_size
 
@@ -16,6 +16,8 @@ from edgecnn.units import format_share, format_size
 WIDTH = 118
 _BETWEEN_COLUMNS = 2
 _WIDEST_OPERATOR, _WIDEST_SHAPE, _WIDEST_NAME = 32, 18, 80
+# Of a file that is made to do harm, what a person may want to see.
+_MOST_LAYERS, _LONGEST_NAME = 5_000, 400
 
 # A column: its header, whether it holds numbers, and for each layer its lines.
 Column = tuple[str, bool, list[list[str]]]
@@ -90,14 +92,17 @@ def _format_name(inspection: Inspection) -> str:
 def _layers_title(inspection: Inspection) -> str:
     totals = inspection.totals
     title = f"{totals.n_layers} layers"
+    if len(inspection.layers) > _MOST_LAYERS:
+        title += f", the first {_MOST_LAYERS:,} shown (--json has all)"
     return f"{title}, {totals.n_folded} quantize and dequantize nodes within" if totals.n_folded else title
 
 
 def _columns(inspection: Inspection) -> list[Column]:
-    rows, totals = inspection.layers, inspection.totals
+    rows, totals = inspection.layers[:_MOST_LAYERS], inspection.totals
+    several = any(layer.subgraph for layer in inspection.layers)
     total = ["total", NONE, NONE, f"{totals.n_params:,}", f"{totals.n_macs:,}", f"{totals.weight_bytes:,}", ""]
     columns: list[Column] = [
-        ("#", True, [[_number(layer, inspection)] for layer in rows]),
+        ("#", True, [[_number(layer, several)] for layer in rows]),
         ("operator", False, [_wrapped(_operator(layer), _WIDEST_OPERATOR) for layer in rows]),
         ("input", False, [_shapes(layer.input_shapes) for layer in rows]),
         ("output", False, [_shapes(layer.output_shapes) for layer in rows]),
@@ -113,9 +118,9 @@ def _columns(inspection: Inspection) -> list[Column]:
 
 def _optional_columns(inspection: Inspection) -> list[Column]:
     """Columns that are there where a layer has something to say in them."""
-    rows = inspection.layers
+    rows = inspection.layers[:_MOST_LAYERS]
     public = {tensor.name for tensor in (*inspection.inputs, *inspection.outputs)}
-    names = [NONE if layer.name in public else printable(layer.name or NONE) for layer in rows]
+    names = [NONE if layer.name in public else _name(layer.name) for layer in rows]
     columns: list[Column] = [
         ("bias", False, [[_bias(layer)] for layer in rows]),
         ("scale, zero", False, [[_output_quantization(layer)] for layer in rows]),
@@ -143,16 +148,20 @@ def _width(columns: Sequence[Column]) -> int:
     return sum(widths) + _BETWEEN_COLUMNS * (len(widths) - 1)
 
 
-def _number(layer: Layer, inspection: Inspection) -> str:
-    """The index; with the subgraph's where there are several."""
-    several = any(one.subgraph for one in inspection.layers)
+def _number(layer: Layer, several: bool) -> str:
+    """The index; with the subgraph's where there are `several`."""
     return f"{layer.subgraph}:{layer.index}" if several else str(layer.index)
 
 
 def _operator(layer: Layer) -> str:
     domain = f"{layer.domain}." if layer.domain not in (None, "ai.onnx") else ""
     version = f" v{layer.version}" if layer.domain is None else ""
-    return printable(f"{domain}{layer.operator}{version}{f' +{layer.activation}' if layer.activation else ''}")
+    return _name(f"{domain}{layer.operator}{version}{f' +{layer.activation}' if layer.activation else ''}")
+
+
+def _name(text: str | None) -> str:
+    """A text of the file, as it can be shown."""
+    return printable(shortened(text or NONE, _LONGEST_NAME))
 
 
 def _shapes(shapes: Sequence[Shape | None]) -> list[str]:
@@ -166,7 +175,7 @@ def _shapes(shapes: Sequence[Shape | None]) -> list[str]:
 
 def _tensor(tensor: TensorInfo) -> str:
     quantized = f" ({tensor.scale:.4g}, {tensor.zero_point})" if tensor.scale is not None else ""
-    return f"{printable(tensor.name or NONE)} {shape_text(tensor.shape)} {tensor.dtype}{quantized}"
+    return f"{_name(tensor.name)} {shape_text(tensor.shape)} {tensor.dtype}{quantized}"
 
 
 def _weights(layer: Layer) -> str:

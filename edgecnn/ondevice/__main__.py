@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import sys
 import time
 import traceback
@@ -21,6 +22,7 @@ from edgecnn.ondevice import environment
 from edgecnn.ondevice.benchmark import Plan, benchmark
 from edgecnn.ondevice.camera import frames
 from edgecnn.ondevice.evaluate import evaluate
+from edgecnn.ondevice.limits import LONGEST_CPU_S, limit_memory, limit_processor
 from edgecnn.ondevice.manifest import DeviceError, Manifest
 from edgecnn.ondevice.marked import run_marked
 from edgecnn.ondevice.memory import peak_memory
@@ -41,9 +43,14 @@ class _Parser(argparse.ArgumentParser):
         raise DeviceError(message, self.format_usage().strip())
 
 
-def main(arguments: Optional[List[str]] = None) -> int:
+def main(arguments: Optional[List[str]] = None, limited: bool = False) -> int:
+    """`limited`: this process may take so much memory and time as `ondevice.limits` gives a model."""
     try:
         options = parser().parse_args(arguments)
+        if limited and hasattr(options, "model"):
+            require_file(options.model)
+            limit_memory(options.model.stat().st_size)
+            limit_processor(LONGEST_CPU_S * (os.cpu_count() or 1))
         answer = options.verb(options)
     except DeviceError as fault:
         answer = {"error": fault.what, "fix": fault.fix}
@@ -51,6 +58,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
             return _told(fault)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except MemoryError:
+        answer = {"error": "it takes more memory than it is given", "fix": "try a smaller model"}
     except Exception as fault:
         traceback.print_exc()
         answer = {"error": f"{type(fault).__name__}: {fault}", "fix": None}
@@ -264,4 +273,4 @@ def _manifest(options: argparse.Namespace) -> Manifest:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(limited=True))

@@ -44,7 +44,7 @@ def main(arguments: List[str]) -> int:
             }
         )
     # By name: the import contracts know no module called __main__.
-    code: int = importlib.import_module("edgecnn.ondevice.__main__").main(arguments)
+    code: int = importlib.import_module("edgecnn.ondevice.__main__").main(arguments, limited=True)
     return code
 
 

@@ -21,6 +21,7 @@ from edgecnn.ondevice.manifest import Manifest, TensorSpec
 from edgecnn.ondevice.preprocess import dequantize, model_input
 from edgecnn.records import Artifact, LayerSensitivity
 from edgecnn.stages import Stage
+from edgecnn.steps import foreign
 from edgecnn.steps.evaluation import FLOAT_KEYS
 from edgecnn.steps.networks import ONNX_FILE, Workshop, installed_version
 from edgecnn.steps.quantization import QUANTIZED_FILE
@@ -157,11 +158,12 @@ def _quantization(
     spec = TensorSpec("", (), "float32")
     inputs = model_input(validation.images_nhwc[chosen], preprocessing, "NCHW", spec)
     is_trained = bool(shop.store.facts(quantized).get("history"))
-    error = analyse(float_model, qdq_model, inputs, split=validation.split, is_trained=is_trained)
+    models = (float_model, qdq_model, inputs)
+    error = foreign.run(shop, analyse, *models, split=validation.split, is_trained=is_trained)
     if is_trained:
         return error, ()
     labels = validation.labels[chosen] if shop.is_labelled else None
-    return error, layer_sensitivity(float_model, qdq_model, inputs, labels)
+    return error, foreign.run(shop, layer_sensitivity, *models, labels)
 
 
 def _disagreements(shop: Workshop, export: Stage, evaluate: Stage) -> Disagreements | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecnn import files, metrics
+from edgecnn import confined, files, metrics
 from edgecnn.errors import ModelError
 from edgecnn.ondevice.manifest import DeviceError, Preprocessing, TensorSpec
 from edgecnn.ondevice.preprocess import model_input
@@ -70,14 +70,20 @@ def given_stage(shop: Workshop) -> Stage:
 
 
 def read(file: Path) -> onnx.ModelProto:
-    """The valid float ONNX model in `file`, weights that lie beside it included. Raises ModelError."""
+    """The valid float ONNX model in `file`, weights that lie beside it included. Raises ModelError, and what
+    `confined.run` raises: the file is read in its worker.
+    """
+    if not file.exists():
+        raise ModelError(
+            "there is no such file", where=str(file), fix="paths begin where edgecnn runs; mend model.onnx"
+        )
+    return confined.run(_read, str(file), confined.check_model_file(file), file)
+
+
+def _read(file: Path) -> onnx.ModelProto:
     import onnx
 
     where = str(file)
-    if not file.is_file():
-        raise ModelError(
-            "there is no such file", where=where, fix="paths begin where edgecnn runs; mend model.onnx"
-        )
     try:
         model = onnx.load(file)
         onnx.checker.check_model(model)
@@ -107,9 +113,11 @@ def save_fitted(shop: Workshop, file: Path, destination: Path) -> None:
 
     from edgecnn.export.onnx import name_global_pooling, strip
 
-    model = _of_known_opset(read(file), file)
+    read_model = read(file)
+    n_bytes = read_model.ByteSize()
+    model = confined.run(_of_known_opset, str(file), n_bytes, read_model, file)
     _fit_input(model, shop.recipe.preprocessing, shop.recipe.data.name, file)
-    model = _folded(model, file)
+    model = confined.run(_folded, str(file), n_bytes, model, file)
     name_global_pooling(model)
     strip(model)
     if fault := _fault_of(shop, model, file, n_pictures=1):
@@ -228,7 +236,7 @@ def _fault_of(shop: Workshop, model: onnx.ModelProto, file: Path, *, n_pictures:
         tried = Path(folder) / "tried.onnx"
         onnx.save(model, tried)
         try:
-            (logits,) = load_model("onnxruntime", tried).run_all([images])
+            (logits,) = confined.run(_run, str(file), model.ByteSize(), tried, images)
         except DeviceError as fault:
             return ModelError(
                 f"it does not run on a picture: {fault.what}",
@@ -248,6 +256,11 @@ def _fault_of(shop: Workshop, model: onnx.ModelProto, file: Path, *, n_pictures:
         where=str(file),
         fix="export it with one row of logits for each picture",
     )
+
+
+def _run(path: Path, images: np.ndarray) -> list[np.ndarray]:
+    """The outputs of the ONNX file for a batch. Raises DeviceError."""
+    return load_model("onnxruntime", path).run_all([images])
 
 
 def _check_finite(logits: np.ndarray, file: Path) -> None:

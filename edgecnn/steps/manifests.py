@@ -10,10 +10,10 @@ import numpy as np
 
 import edgecnn
 from edgecnn.errors import UsageError
-from edgecnn.ondevice.evaluate import evaluate
 from edgecnn.ondevice.manifest import DeviceError, Manifest, TensorSpec
 from edgecnn.recipe import Recipe
 from edgecnn.steps.networks import Workshop, installed_version
+from edgecnn.targets.host import HostTarget
 
 TOOLS = ("torch", "onnx", "onnxruntime", "neural-compressor", "ai-edge-litert")
 
@@ -52,7 +52,9 @@ def manifest_for(
 
 
 def onnx_outputs(shop: Workshop, path: Path, images_nhwc: np.ndarray) -> np.ndarray:
-    """The outputs [n, classes] of an ONNX file that is no artifact yet, on onnxruntime. Raises DeviceError."""
+    """The outputs [n, classes] of an ONNX file that is no artifact yet, on onnxruntime, in a process of its
+    own. Raises TargetError.
+    """
     manifest = manifest_for(
         shop.recipe,
         path.name,
@@ -62,7 +64,7 @@ def onnx_outputs(shop: Workshop, path: Path, images_nhwc: np.ndarray) -> np.ndar
         n_params=0,
         n_macs=0,
     )
-    return evaluate(path, manifest, images_nhwc, "onnxruntime")
+    return HostTarget().evaluate(path, manifest, images_nhwc, "onnxruntime")
 
 
 def output_of(path: Path) -> str:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecnn import data, files, metrics
-from edgecnn.errors import QuantizationError
-from edgecnn.ondevice.manifest import DeviceError, TensorSpec
+from edgecnn.errors import QuantizationError, TargetError
+from edgecnn.ondevice.manifest import TensorSpec
 from edgecnn.ondevice.preprocess import model_input
 from edgecnn.recipe import QatSpec, QuantizeSpec
 from edgecnn.records import QuantizationAttempt, Tuning
 from edgecnn.report import remarks
 from edgecnn.stages import Stage
+from edgecnn.steps import foreign
 from edgecnn.steps.manifests import onnx_outputs
 from edgecnn.steps.networks import (
     ONNX_FILE,
@@ -43,12 +44,16 @@ N_RANKING_IMAGES = 128
 QUANTIZE_CODE = (
     "edgecnn.analysis",
     "edgecnn.compress",
+    "edgecnn.confined",
     "edgecnn.data",
-    "edgecnn.export.onnx",
+    "edgecnn.export",
     "edgecnn.metrics",
     "edgecnn.ondevice",
-    "edgecnn.steps.quantization",
+    "edgecnn.records",
+    "edgecnn.steps.foreign",
     "edgecnn.steps.manifests",
+    "edgecnn.steps.quantization",
+    "edgecnn.targets",
 )
 
 
@@ -142,7 +147,7 @@ class _Judge:
         from edgecnn.compress.quantize import quantize
         from edgecnn.compress.tuning import Attempt
 
-        quantized = quantize(self.model, self.calibration, spec)
+        quantized = foreign.run(self.shop, quantize, self.model, self.calibration, spec)
         path = self.folder / QUANTIZED_FILE
         with files.replacing(path) as temporary:
             onnx.save(quantized.model, temporary)
@@ -172,7 +177,8 @@ class _Judge:
         n_images = min(N_RANKING_IMAGES, len(validation))
         spec = TensorSpec("", (), "float32")
         images = model_input(validation.images_nhwc[:n_images], self.shop.recipe.preprocessing, "NCHW", spec)
-        found = layer_sensitivity(original, attempt.quantized.model, images, self.labels[:n_images])
+        labels = self.labels[:n_images]
+        found = foreign.run(self.shop, layer_sensitivity, original, attempt.quantized.model, images, labels)
         sizes = {
             layer_name(tensor.name): int(np.prod(tensor.dims))
             for tensor in original.graph.initializer
@@ -234,5 +240,5 @@ def _answers(shop: Workshop, path: Path) -> np.ndarray:
     """The class [n] that an ONNX model gives each validation image, on onnxruntime."""
     try:
         return metrics.top1(onnx_outputs(shop, path, shop.splits.validation.images_nhwc))
-    except DeviceError as fault:
+    except TargetError as fault:
         raise QuantizationError(f"the quantized model does not run: {fault.what}", fix=fault.fix) from fault

@@ -6,6 +6,7 @@ The test part has no say: in the workshop of a search it cannot be read.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgecnn.errors import TargetError
+from edgecnn.errors import DivergedError, TargetError
 from edgecnn.models import ALL_MODELS
 from edgecnn.progress import Silent
 from edgecnn.recipe import Recipe, SearchSpec
@@ -49,16 +50,21 @@ if TYPE_CHECKING:
 
 STUDY_FILE = "study.sqlite"
 COSTS_FILE = "costs.json"
+# The accuracy of a trial whose training diverged.
+DIVERGED = 0.0
 # For the shapes and types of a quantized graph, which do not depend on the numbers.
 N_SHAPING_IMAGES = 2
 # The bytes of a candidate are those that the converter writes, its latency what a target measures.
 CODE = (
+    "edgecnn.analysis",
     "edgecnn.compress",
+    "edgecnn.confined",
     "edgecnn.export",
     "edgecnn.metrics",
     "edgecnn.ondevice",
     "edgecnn.records",
     "edgecnn.search",
+    "edgecnn.steps.foreign",
     "edgecnn.steps.manifests",
     "edgecnn.steps.quantization",
     "edgecnn.steps.search",
@@ -73,6 +79,11 @@ def search_stage(shop: Workshop, spec: SearchSpec, position: int, dense: Stage) 
     def make(folder: Path) -> tuple[nn.Module, list[dict[str, Any]]]:
         shop.store.run(teacher)  # where it is not the dense network
         best = _Search(shop, spec, position, dense, folder).run().best
+        if best.accuracy == DIVERGED:
+            raise DivergedError(
+                "every whole training of the search diverged",
+                fix="lower its learning_rate (a tenth is a good next try)",
+            )
         trial = _stages(shop, spec, position, dense, best.candidate.widths, "final")[0]
         return load_network(shop, trial), shop.store.facts(trial)["history"]
 
@@ -208,6 +219,7 @@ class _Search:
             TrialJob(
                 shop.recipe,
                 shop.store.root.parent.absolute(),
+                Path.cwd(),
                 shop.data_folders,
                 self.position,
                 one.widths,
@@ -242,6 +254,8 @@ class TrialJob:
 
     recipe: Recipe
     build_folder: Path
+    working_folder: Path
+    """Where relative paths of the recipe begin."""
     data_folders: tuple[Path, ...]
     position: int
     widths: Widths
@@ -250,6 +264,7 @@ class TrialJob:
 
 def run_trial(job: TrialJob) -> float:
     """`trial_accuracy` in a process of its own, which keeps the pictures for the next trial."""
+    os.chdir(job.working_folder)
     return trial_accuracy(_workshop(job.recipe, job.build_folder, job.data_folders), job)
 
 
@@ -263,8 +278,11 @@ def trial_accuracy(shop: Workshop, job: TrialJob) -> float:
     spec = next(step.search for step in shop.recipe.compress if isinstance(step, SearchStep))
     dense = train_stage(shop)
     stages = _stages(shop, spec, job.position, dense, job.widths, job.extent)
-    for stage in stages:
-        shop.store.run(stage)
+    try:
+        for stage in stages:
+            shop.store.run(stage)
+    except DivergedError:  # some widths do: that says something of them, not of the search
+        return DIVERGED
     accuracy: float = shop.store.facts(stages[-1])["validation_accuracy"]
     return accuracy
 

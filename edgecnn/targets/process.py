@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import edgecnn
+from edgecnn.confined import environment
 from edgecnn.errors import TargetError
 
 LAST_WORDS = 10
@@ -34,7 +32,7 @@ def run_verb(arguments: Sequence[str], *, about: str, timeout_s: float) -> dict[
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=timeout_s,
-            env=_environment(),
+            env=environment(),
             check=False,
         )
     except subprocess.TimeoutExpired as fault:
@@ -65,14 +63,7 @@ def answer_of(returncode: int, stdout: str, stderr: str, *, verb: str, about: st
     return _answer(stdout, returncode, verb, about, stderr)
 
 
-def _environment() -> dict[str, str]:
-    """Ours, and the way to a source tree that is not installed. site-packages must not precede the stdlib."""
-    environment = dict(os.environ)
-    root = Path(edgecnn.__path__[0]).resolve().parent
-    if root.name not in ("site-packages", "dist-packages"):
-        known = environment.get("PYTHONPATH")
-        environment["PYTHONPATH"] = os.pathsep.join([str(root), known] if known else [str(root)])
-    return environment
+_TOO_MUCH = "try a smaller model"
 
 
 def _killed(number: int, verb: str, about: str, stderr: str) -> TargetError:
@@ -80,6 +71,10 @@ def _killed(number: int, verb: str, about: str, stderr: str) -> TargetError:
         name = signal.Signals(number).name
     except ValueError:
         name = f"signal {number}"
+    if number == signal.SIGXCPU:
+        return TargetError(
+            f"{verb} took all the processor time that it is given, and was stopped", where=about, fix=_TOO_MUCH
+        )
     if number == signal.SIGKILL:
         return TargetError(
             f"{verb} was killed ({name})",
@@ -106,7 +101,8 @@ def _answer(stdout: str, returncode: int, verb: str, about: str, stderr: str) ->
             fix="check this Python: python -m edgecnn.ondevice probe",
         )
     if "error" in answer:
-        raise TargetError(answer["error"], where=about, fix=answer.get("fix"))
+        fix = answer.get("fix")
+        raise TargetError(str(answer["error"]), where=about, fix=None if fix is None else str(fix))
     return answer
 
 

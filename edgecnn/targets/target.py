@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecnn import files
 from edgecnn.errors import TargetError
 from edgecnn.ondevice.manifest import DeviceError, Manifest
 from edgecnn.ondevice.predict import Guess, Prediction, own_manifest, picture_files
@@ -95,7 +96,8 @@ class Target(ABC):
         """
         with tempfile.TemporaryDirectory(prefix="edgecnn-") as folder:
             manifest_path = Path(folder, "manifest.json")
-            manifest_path.write_text(manifest.to_json(), encoding="utf-8")
+            with files.writing(manifest_path):
+                manifest_path.write_text(manifest.to_json(), encoding="utf-8")
             model_there = model_there or self._machine.place(model_path)
             arguments = ["evaluate", model_there, "--threads", str(num_threads), "--runtime", runtime]
             arguments += ["--manifest", self._machine.place(manifest_path)]
@@ -131,7 +133,8 @@ class Target(ABC):
         """
         with tempfile.TemporaryDirectory(prefix="edgecnn-") as folder:
             inputs_path, output_path = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
-            np.savez(inputs_path, **inputs)
+            with files.writing(inputs_path):
+                np.savez(inputs_path, **inputs)
             arguments = ["run", *self._model_arguments(model_path, runtime, num_threads)]
             arguments += ["--inputs", self._machine.place(inputs_path)]
             arguments += [] if optimize else ["--no-optimize"]
@@ -231,7 +234,8 @@ def _parts(images_nhwc: Path | NDArray[np.uint8], largest_bytes: int | None, fol
     if largest_bytes is not None and n_images:
         per_part = max(1, largest_bytes // max(1, images[0].nbytes))
     for start in range(0, max(1, n_images), per_part):
-        np.save(path, images[start : start + per_part])
+        with files.writing(path), path.open("wb") as file:
+            files.save_array(file, images[start : start + per_part])
         yield path
 
 

@@ -140,15 +140,3 @@ def test_the_working_directory_is_not_imported(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "numpy.py").write_text("raise RuntimeError('the wrong numpy')")
     monkeypatch.chdir(tmp_path)
     assert run_verb(["probe"], about="host", timeout_s=60)["arch"]
-
-
-def test_a_source_tree_is_found_without_installing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    tree = tmp_path / "tree" / "edgecnn"
-    tree.mkdir(parents=True)
-    monkeypatch.setattr(process.edgecnn, "__path__", [str(tree)])
-    monkeypatch.setenv("PYTHONPATH", "/other")
-    assert process._environment()["PYTHONPATH"] == f"{tree.parent.resolve()}:/other"
-    installed = tmp_path / "site-packages" / "edgecnn"
-    installed.mkdir(parents=True)
-    monkeypatch.setattr(process.edgecnn, "__path__", [str(installed)])
-    assert process._environment()["PYTHONPATH"] == "/other"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgecnn.confined import check_model_file
 from edgecnn.errors import ConversionError, EdgeCNNError, UsageError
 from edgecnn.ondevice.manifest import TensorSpec
 
@@ -158,6 +159,7 @@ def _load(path: Path) -> onnx.ModelProto:
     import onnx
     from google.protobuf.message import DecodeError
 
+    check_model_file(path)
     try:
         model = onnx.load(path)
     except OSError as fault:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -97,6 +98,26 @@ def _reduce(function: Callable[..., np.ndarray]) -> Folder:
 
     return fold
 
+
+def folded_size(op: str, attributes: Attributes, arrays: list[Any]) -> int:
+    """How many elements folding makes: known before it takes the memory."""
+    shapes = [np.shape(array) for array in arrays if array is not None]
+    if op == "Range":
+        start, end, step = (array.item() for array in arrays)
+        return max(0, math.ceil((end - start) / step))
+    if op in ("ConstantOfShape", "Expand"):
+        wanted = tuple(int(size) for size in np.atleast_1d(arrays[-1]))
+        return math.prod(np.broadcast_shapes(shapes[0], wanted) if op == "Expand" else wanted)
+    if op == "Concat":
+        return sum(map(math.prod, shapes))
+    if op == "Gather":
+        return math.prod(shapes[1]) * math.prod(shapes[0]) // max(1, shapes[0][attributes.get("axis", 0)])
+    if op in _BROADCASTING:
+        return math.prod(np.broadcast_shapes(*shapes))
+    return math.prod(shapes[0])
+
+
+_BROADCASTING = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Equal", "Where", "Min", "Max"})
 
 FOLDERS: dict[str, Folder] = {
     "Identity": lambda _, x: x[0],

@@ -6,7 +6,7 @@ Constants become numpy arrays; those behind a DequantizeLinear stay the integers
 from __future__ import annotations
 
 import math
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import onnx.inliner
 from onnx import numpy_helper
 
 from edgecnn.errors import ConversionError
-from edgecnn.export.tflite.folding import FOLDERS, NUMPY_TYPES
+from edgecnn.export.tflite.folding import FOLDERS, NUMPY_TYPES, folded_size
 from edgecnn.export.tflite.graph import Graph, Node, Value
 from edgecnn.export.tflite.inference import inferred_outputs
 from edgecnn.export.tflite.problems import Unsupported, raise_problems
@@ -24,8 +24,11 @@ from edgecnn.export.tflite.quantized_values import as_int8, quantization_of, qua
 OLDEST_OPSET = 11
 _STANDARD_DOMAINS = ("", "ai.onnx")
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
-# More elements than any constant of a CNN that fits an edge device: a file that asks for more is broken.
+# More than any CNN that fits an edge device has: a file that asks for more is broken, or made to do harm.
 _LARGEST_FOLDED = 1 << 26
+MOST_ELEMENTS = (1 << 31) - 1
+MOST_NODES = 10_000
+_DEEPEST_CALL = 100
 
 _NARROW = (
     "activations are clipped to fewer than 8 bits: each clip may cost an operator; quantize to the whole range "
@@ -43,6 +46,7 @@ class Reader:
 
     def __init__(self, model: onnx.ModelProto, batch: int, supported: Container[str]) -> None:
         self.supported = supported
+        _refuse_too_many_nodes(model)
         self.model = onnx.inliner.inline_local_functions(model) if model.functions else model
         self.batch = batch
         self.opset = _opset(self.model)
@@ -82,6 +86,8 @@ class Reader:
                     fix="export the model with a fixed height and width",
                 )
             shape.append(fixed or self.batch)
+        if min(shape, default=1) < 1 or math.prod(shape) > MOST_ELEMENTS:
+            raise ConversionError(f"input {info.name} has the shape {shape}, which no device holds")
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor_type.elem_type).name
         value = Value(info.name, tuple(shape), dtype)
         self.values[info.name] = value
@@ -121,6 +127,9 @@ class Reader:
             return
         else:
             node.outputs = inferred_outputs(proto, node, self.opset, self.model.ir_version)
+            for value in node.outputs:
+                if math.prod(value.shape) > MOST_ELEMENTS:
+                    raise Unsupported(f"its output has the shape {list(value.shape)}, which no device holds")
         for value in node.outputs:
             self.values[value.name] = value
         self.nodes.append(node)
@@ -147,11 +156,10 @@ class Reader:
         if folder is None:
             return None
         arrays = [None if value is None else value.numbers() for value in node.inputs]
-        if node.op in ("ConstantOfShape", "Expand"):
-            shape = [int(size) for size in np.atleast_1d(node.data_input(-1).numbers())]
-            if math.prod(shape) > _LARGEST_FOLDED:
-                raise Unsupported(f"it makes a constant of shape {shape}")
         try:
+            n_elements = folded_size(node.op, node.attributes, arrays)
+            if n_elements > _LARGEST_FOLDED:
+                raise Unsupported(f"it makes a constant of {n_elements:,} elements")
             return [_constant("", np.asarray(folder(node.attributes, arrays)))]
         except (ValueError, IndexError, TypeError, KeyError, ArithmeticError, MemoryError) as fault:
             raise Unsupported(f"its constant cannot be computed ({fault})") from None
@@ -215,6 +223,31 @@ class Reader:
         if NUMPY_TYPES.get(node.attributes["to"]) not in ("int8", "uint8"):
             raise Unsupported("integers are cast to another type")
         self.values[name] = node.data_input()
+
+
+def _refuse_too_many_nodes(model: onnx.ModelProto) -> None:
+    """Counts functions by all the nodes that they stand for: a few that call one another make billions."""
+    functions = {(one.domain, one.name): one for one in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+
+    def count(nodes: Iterable[onnx.NodeProto], callers: tuple[tuple[str, str], ...]) -> int:
+        return sum(size_of((node.domain, node.op_type), callers) for node in nodes)
+
+    def size_of(key: tuple[str, str], callers: tuple[tuple[str, str], ...]) -> int:
+        if key not in functions:
+            return 1
+        if key in callers or len(callers) >= _DEEPEST_CALL:
+            raise ConversionError(f"function {key[1]} calls itself, or others to a depth of {_DEEPEST_CALL}")
+        if key not in sizes:
+            sizes[key] = count(functions[key].node, (*callers, key))
+        return sizes[key]
+
+    n_nodes = count(model.graph.node, ())
+    if n_nodes > MOST_NODES:
+        raise ConversionError(
+            f"the graph has {n_nodes:,} nodes; at most {MOST_NODES:,} are converted",
+            fix="edgecnn is for networks that fit a small device",
+        )
 
 
 def _opset(model: onnx.ModelProto) -> int:
