@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check fuzz format lock bench-training clean help
+.PHONY: demo test check fuzz chaos format lock bench-training clean help
 
 demo: $(INSTALLED)  ## train, compress, export and measure LeNet-5 on MNIST
 	$(BIN)/edgecnn build recipes/mnist_lenet5_int8.yaml
@@ -24,6 +24,10 @@ check: $(INSTALLED)  ## lint, format, types, import contracts, the files for CI
 
 fuzz: $(INSTALLED)  ## 200,000 damaged files, read by everything that reads files
 	$(BIN)/python tools/fuzz.py
+
+chaos: $(INSTALLED)  ## 30 builds killed at random moments and resumed; a full disk at 20 points of each command
+	$(BIN)/python tools/chaos.py
+	$(BIN)/python tools/full_disk.py
 
 format: $(INSTALLED)  ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix .

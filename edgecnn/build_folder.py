@@ -8,12 +8,14 @@ may be deleted at any time.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import filelock
@@ -22,7 +24,7 @@ import pydantic
 from edgecnn import files, provenance, recipe_file, stages
 from edgecnn.analysis.records import SCHEMA_VERSION as ANALYSIS_VERSION
 from edgecnn.analysis.records import Analysis
-from edgecnn.errors import EdgeCNNError, UsageError
+from edgecnn.errors import UsageError
 from edgecnn.ondevice.manifest import DeviceError, Manifest
 from edgecnn.provenance import LOCK_FILE, BuildLock
 from edgecnn.recipe import Recipe
@@ -37,6 +39,10 @@ REPORT = "report.json"
 ANALYSIS = "analysis.json"
 MODEL_CARD = "MODEL_CARD.md"
 LOCK = Path(stages.FOLDER) / "lock"
+HOLDER = LOCK.with_name("lock.holder")
+"""Who holds the lock, for people to read."""
+READY = Path(stages.FOLDER) / "ready"
+"""What is about to be published: all of it is written before the first file gets its name."""
 RECIPE = "recipe.yaml"
 ABOUT = frozenset({REPORT, ANALYSIS, MODEL_CARD, RECIPE})
 """The files of a build that are neither models nor manifests."""
@@ -84,7 +90,7 @@ def _name_in_report(folder: Path) -> str | None:
 
 @contextmanager
 def claimed(folder: Path, recipe: Recipe) -> Iterator[Path]:
-    """`folder`, made and held for one build. Raises UsageError where it may not be used, EdgeCNNError where
+    """`folder`, made and held for one build. Raises UsageError where it may not be used, StorageError where
     it cannot be written.
     """
     check(folder, recipe)
@@ -95,24 +101,35 @@ def claimed(folder: Path, recipe: Recipe) -> Iterator[Path]:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Held by the open file: the system lets go of it when the process ends, however it ends."""
-    lock = filelock.FileLock(folder / LOCK, timeout=0)
-    try:
+    lock, holder = filelock.FileLock(folder / LOCK, timeout=0), folder / HOLDER
+    with files.writing(folder):
         (folder / LOCK).parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except filelock.Timeout as fault:
-        raise UsageError(
-            "another build is writing to this folder",
-            where=str(folder),
-            fix="wait for it, or name another folder with -o",
-        ) from fault
-    except OSError as fault:
-        raise EdgeCNNError(
-            f"the output folder cannot be written: {fault.strerror}", where=str(fault.filename or folder)
-        ) from fault
+    with files.writing(folder / LOCK):
+        try:
+            lock.acquire()
+        except filelock.Timeout as fault:  # an OSError, too
+            raise UsageError(
+                f"another build is writing to this folder{_told_of(holder)}",
+                where=str(folder),
+                fix="wait for it, or name another folder with -o",
+            ) from fault
     try:
+        with suppress(OSError):  # on a full disk, too, `clean` must do its work
+            holder.unlink(missing_ok=True)  # of a process that was killed
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            files.write_text(holder, f"process {os.getpid()} on {platform.node()}, since {since}")
         yield
     finally:
+        holder.unlink(missing_ok=True)
         lock.release()
+
+
+def _told_of(holder: Path) -> str:
+    """Who holds the lock, where it has said so already."""
+    try:
+        return f": {holder.read_text(encoding='utf-8')}"
+    except (OSError, ValueError):
+        return ""
 
 
 def check_source(folder: Path, loaded: LoadedRecipe, source: Path) -> None:
@@ -137,25 +154,44 @@ def publish(
     """Puts files, recipe and report under their final names; files of the build before that are no more go.
 
     `analysis` is the text of an `Analysis`; `lock_for` gives the lock for the sha256 of every file. The report
-    comes last but for the lock: what it tells of is there.
+    comes last but for the lock: what it tells of is there. Raises StorageError where the disk has no room for
+    all of it: then the build before is as it was.
     """
-    # A lock that tells of other files would be a lie, should the rest not come to its end.
-    (folder / LOCK_FILE).unlink(missing_ok=True)
     wanted = _files_of(report)
-    before = _published_before(folder)
-    for name in sorted(wanted):
-        content = (exported / name).read_bytes()
-        if not (folder / name).is_file() or (folder / name).read_bytes() != content:
-            files.write_bytes(folder / name, content)
-    for name in before - wanted:
-        (folder / name).unlink(missing_ok=True)
-    files.write_text(folder / RECIPE, loaded.text)
-    files.write_text(folder / ANALYSIS, analysis)
+    gone = _published_before(folder) - wanted
     manifests = {one.key: Manifest.read_for(exported / one.file) for one in report.artifacts}
-    files.write_text(folder / MODEL_CARD, model_card.render(report, manifests))
-    files.write_text(folder / REPORT, report.model_dump_json() + "\n")
-    listed = wanted | ABOUT
-    provenance.write(folder, lock_for(provenance.hashes(folder, listed)))
+    about = {
+        RECIPE: loaded.text,
+        ANALYSIS: analysis,
+        MODEL_CARD: model_card.render(report, manifests),
+        REPORT: report.model_dump_json() + "\n",
+    }
+    ready = folder / READY
+    shutil.rmtree(ready, ignore_errors=True)
+    try:
+        with files.writing(ready):
+            ready.mkdir()
+        hashes = {}
+        for name in sorted(wanted):
+            hashes[name] = _make_ready(folder / name, ready, (exported / name).read_bytes())
+        for name, text in about.items():
+            hashes[name] = _make_ready(folder / name, ready, text.encode("utf-8"))
+        provenance.write(ready, lock_for(dict(sorted(hashes.items()))))
+        # A lock that tells of other files would be a lie, should the rest not come to its end.
+        (folder / LOCK_FILE).unlink(missing_ok=True)
+        for name in gone:
+            (folder / name).unlink(missing_ok=True)
+        files.move_all(ready, folder, (*hashes, LOCK_FILE))
+    finally:
+        shutil.rmtree(ready, ignore_errors=True)
+
+
+def _make_ready(published: Path, ready: Path, content: bytes) -> str:
+    """Writes `content` into the folder `ready`, unless it is published already; its sha256."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    if not published.is_file() or files.sha256_of(published) != sha256:
+        files.write_bytes(ready / published.name, content)
+    return sha256
 
 
 def _published_before(folder: Path) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -74,10 +74,6 @@ def _git(folder: Path, *arguments: str) -> str:
         timeout=GIT_TIMEOUT_S,
     )
     return ran.stdout.strip()
-
-
-def hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    return {name: files.sha256_of(folder / name) for name in sorted(names)}
 
 
 def write(folder: Path, lock: BuildLock) -> None:

@@ -12,12 +12,14 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from edgecnn import files
+from edgecnn.errors import OutOfMemoryError, is_out_of_memory
 
 DONE = "done.json"
 # Seconds that interrupted runs of a stage have taken so far.
@@ -102,20 +104,31 @@ class StageStore:
         return facts
 
     def run(self, stage: Stage) -> bool:
-        """Does the work of `stage` unless its result is there; says whether it ran.
+        """Does the work of `stage` unless its result is there; says whether it ran. Raises StorageError.
 
-        What an interrupted run left in its folder (a checkpoint) is there for `work` to go on from.
+        What an interrupted run left in its folder is there for `work` to go on from. Sub-folders, which hold
+        checkpoints, are no part of the result: they go once it is there, and not before.
         """
-        if self.done(stage) is not None:
-            return False
-        folder = self.folder(stage)
-        folder.mkdir(parents=True, exist_ok=True)
+        ran = self.done(stage) is None
+        if ran:
+            self._do(stage, self.folder(stage))
+        for checkpoints in self.folder(stage).glob("*/"):
+            shutil.rmtree(checkpoints)
+        return ran
+
+    def _do(self, stage: Stage, folder: Path) -> None:
+        with files.writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        files.remove_temporary(folder)
         (folder / DONE).unlink(missing_ok=True)
         started = time.monotonic() - (_read_json(folder / SPENT) or {}).get("seconds", 0.0)
         try:
             facts = stage.work(folder)
-        except BaseException:
-            files.write_text(folder / SPENT, json.dumps({"seconds": time.monotonic() - started}))
+        except BaseException as fault:
+            with suppress(OSError):  # a disk that is full: what is to be told is the first fault
+                files.write_text(folder / SPENT, json.dumps({"seconds": time.monotonic() - started}))
+            if is_out_of_memory(fault):
+                raise OutOfMemoryError(fault, where=stage.name) from fault
             raise
         (folder / SPENT).unlink(missing_ok=True)
         record = {
@@ -126,7 +139,6 @@ class StageStore:
             "finished": time.time(),
         }
         files.write_text(folder / DONE, json.dumps(record, indent=1) + "\n")
-        return True
 
     def stored(self) -> Iterator[StoredResult]:
         """Every result that is there, of any stage and any inputs."""
@@ -200,7 +212,7 @@ def _hashes(folder: Path) -> dict[str, str]:
     return {
         path.name: files.sha256_of(path)
         for path in sorted(folder.iterdir() if folder.is_dir() else ())
-        if path.is_file() and path.name not in (DONE, SPENT) and not path.name.endswith(".tmp")
+        if path.is_file() and path.name not in (DONE, SPENT) and not path.name.endswith(files.TEMPORARY_SUFFIX)
     }
 
 

@@ -128,7 +128,7 @@ def test_bad_files_are_told_of(tmp_path: Path, models: dict[str, Path]) -> None:
     assert (result.exit_code, "would replace the source" in result.stderr) == (2, True)
     result = run(models["float"], "-o", tmp_path / "nowhere" / "x.tflite")
     assert result.exit_code == 3
-    assert f"{tmp_path / 'nowhere' / 'x.tflite'}: No such file or directory" in result.stderr
+    assert f"{tmp_path / 'nowhere' / 'x.tflite'}: cannot be written: there is no such folder" in result.stderr
     result = run(models["float"], "--runtime", "tflite-rutime")
     assert result.exit_code == 2
     assert "tflite-runtime==2.14" in result.stderr

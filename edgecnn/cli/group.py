@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import click
 
-from edgecnn.errors import EdgeCNNError
+from edgecnn.errors import EdgeCNNError, OutOfMemoryError, StorageError, is_out_of_memory
+from edgecnn.report.letters import printable
 
 ALIASES = {"val": "validate", "bench": "benchmark"}
 INTERRUPTED = 130
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class EdgeGroup(click.Group):
@@ -34,6 +37,8 @@ class EdgeGroup(click.Group):
             if ctx.meta.get("edgecnn.debug"):
                 raise
             text, exit_code = _told(fault)
+            # What a file says of itself is repeated in messages: it must not steer the terminal.
+            text = "\n".join(map(printable, text.splitlines()))
             click.echo(f"{click.style('error', fg='red', bold=True)}: {text}", err=True)
             ctx.exit(exit_code)
 
@@ -42,7 +47,11 @@ def _told(fault: Exception) -> tuple[str, int]:
     """What the user is told of a fault, and the exit code."""
     if isinstance(fault, EdgeCNNError):
         return str(fault), fault.exit_code
+    if is_out_of_memory(fault):
+        return str(OutOfMemoryError(fault)), OutOfMemoryError.exit_code
     if isinstance(fault, OSError):
+        if fault.errno in NO_ROOM:  # files that are written have a name: without one it is what we print to
+            return str(StorageError(fault, fault.filename or "the output")), StorageError.exit_code
         where = f"{fault.filename}: " if fault.filename else ""
         return f"{where}{fault.strerror or fault}", EdgeCNNError.exit_code
     kind = f"{type(fault).__name__}: {fault}"

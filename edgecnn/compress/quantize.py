@@ -4,6 +4,7 @@ the int8 numbers in both formats.
 
 from __future__ import annotations
 
+import errno
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,13 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 
+from edgecnn import files
 from edgecnn.analysis.matching import CLIPPING, layer_name
 from edgecnn.compress import engines, qdq
 from edgecnn.compress.bias_correction import correct_biases
 from edgecnn.compress.calibration import narrow_ranges
 from edgecnn.compress.equalization import equalize
-from edgecnn.errors import MissingExtraError, QuantizationError
+from edgecnn.errors import MissingExtraError, QuantizationError, StorageError
 from edgecnn.export.onnx import strip
 from edgecnn.recipe import QuantizeSpec
 
@@ -54,10 +57,13 @@ def quantize(model: onnx.ModelProto, images_nchw: np.ndarray, spec: QuantizeSpec
         per_channel_dense=spec.dense_weights == "per_channel",
         float_nodes=_nodes_of(source.graph, spec.float_layers),
     )
-    with tempfile.TemporaryDirectory(prefix="edgecnn-quantize-") as folder:
+    with tempfile.TemporaryDirectory(prefix="edgecnn-quantize-") as folder, files.writing(Path(folder)):
         float_path = Path(folder) / "float.onnx"
         onnx.save(source, float_path)
-        fitted = fit(float_path, images_nchw, request, Path(folder))
+        try:
+            fitted = fit(float_path, images_nchw, request, Path(folder))
+        except DecodeError as fault:  # native code writes half a file where a disk is full, and says nothing
+            raise StorageError(OSError(errno.ENOSPC, str(fault)), folder) from fault
     if spec.calibrator != "minmax":
         narrow_ranges(fitted, source, images_nchw, spec.calibrator)
     if spec.bias_correction:

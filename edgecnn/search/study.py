@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from edgecnn.errors import StorageError
 from edgecnn.search.candidates import Candidate, Trial
 
 _TABLE = """
@@ -33,8 +35,12 @@ class Study:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        with closing(sqlite3.connect(self.path)) as database, database:
-            yield database
+        try:
+            with closing(sqlite3.connect(self.path)) as database, database:
+                yield database
+        except sqlite3.OperationalError as fault:
+            is_full = fault.sqlite_errorcode == sqlite3.SQLITE_FULL
+            raise StorageError(OSError(errno.ENOSPC if is_full else None, str(fault)), self.path) from fault
 
     def add(self, trial: Trial) -> None:
         """A trial that is there already (a search that goes on meets its own) stays as it is."""

@@ -6,7 +6,6 @@ judged on it. The test part has no say. The networks are thrown away.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,6 @@ def folds_stage(shop: Workshop, n_folds: int) -> Stage:
             )
             for fold in range(n_folds)
         ]
-        for checkpoints in folder.glob("checkpoint-*"):
-            shutil.rmtree(checkpoints)
         return {"accuracies": accuracies, "n_images": len(together)}
 
     inputs = {**training_inputs(shop), "folds": n_folds}

@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from edgecnn import files
 from edgecnn.data import Dataset
 from edgecnn.progress import Progress
 from edgecnn.records import Artifact, Measurement
@@ -97,7 +96,9 @@ def _evaluate(
     test = shop.splits.test
     found = evaluate_all(where, artifacts, test, target, environment, shop.progress)
     for (key, runtime, threads), logits in found.outputs.items():
-        np.save(folder / f"{key}.{runtime}.{threads}.npy", logits)
+        path = folder / f"{key}.{runtime}.{threads}.npy"
+        with files.replacing(path) as temporary, temporary.open("wb") as file:
+            files.save_array(file, logits)
     return {
         "measurements": {key: [m.model_dump(mode="json") for m in ms] for key, ms in found.measured.items()},
         **{

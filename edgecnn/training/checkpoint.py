@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialized
 from torch import nn
 
 from edgecnn import files
@@ -29,11 +31,13 @@ class Checkpoint:
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
     """Replaces the checkpoint in `folder`, which holds the old one or the new one at any moment."""
-    folder.mkdir(parents=True, exist_ok=True)
+    with files.writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     tensors_file = f"epoch-{checkpoint.facts['epoch']:04d}.safetensors"
-    with files.replacing(folder / tensors_file) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}, temporary)
-    sha256 = files.sha256_of(folder / tensors_file)
+    # By way of memory: what safetensors says of a full disk is no OSError.
+    content = serialized({name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()})
+    files.write_bytes(folder / tensors_file, content)
+    sha256 = hashlib.sha256(content).hexdigest()
     index = {"tensors_file": tensors_file, "tensors_sha256": sha256, **checkpoint.facts}
     files.write_text(folder / INDEX, json.dumps(index, indent=1) + "\n")
     for old in folder.glob("epoch-*.safetensors"):
@@ -60,8 +64,7 @@ def load(folder: Path) -> Checkpoint | None:
 
 def save_weights(path: Path, model: nn.Module) -> None:
     """The weights of `model` alone, as safetensors."""
-    with files.replacing(path) as temporary:
-        save_file({k: v.cpu().contiguous() for k, v in model.state_dict().items()}, temporary)
+    files.write_bytes(path, serialized({k: v.cpu().contiguous() for k, v in model.state_dict().items()}))
 
 
 def load_weights(path: Path, model: nn.Module) -> None:

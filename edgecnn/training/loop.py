@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from edgecnn.data import Dataset
-from edgecnn.errors import EdgeCNNError
+from edgecnn.errors import DivergedError
 from edgecnn.ondevice.manifest import Preprocessing
 from edgecnn.progress import Progress, Silent
 from edgecnn.training import checkpoint
@@ -210,7 +210,7 @@ def train(
     """Trains `model` in place and returns one `Epoch` a pass.
 
     With `checkpoints`, the state is saved there after every epoch, and a run that was cut off goes on
-    from it, with the same result bit for bit. Raises EdgeCNNError where the loss is no longer finite.
+    from it, with the same result bit for bit. Raises DivergedError where the loss is no longer finite.
     """
     progress = progress or Silent()
     laid_out(model, training.memory_format)
@@ -267,7 +267,7 @@ class Run:
             self.set_rate((epoch - 1) * steps_an_epoch + step, settings.epochs * steps_an_epoch)
             logits, loss_now = self.step(images, targets)
             if not math.isfinite(loss_now):
-                raise EdgeCNNError(
+                raise DivergedError(
                     f"training diverged: the loss is {loss_now} in epoch {epoch}, step {step}",
                     fix="lower train.learning_rate (a tenth is a good next try)",
                 )

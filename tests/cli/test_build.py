@@ -11,13 +11,12 @@ import sys
 import time
 from pathlib import Path
 
-import filelock
 import numpy as np
 import pytest
 from cli.commands import QUICK_RECIPE, run, told
 from recipes_for_tests import MINIMAL_RECIPE
 
-from edgecnn import build_folder
+from edgecnn import build_folder, recipe_file
 from edgecnn.records import Report
 
 
@@ -196,10 +195,10 @@ def test_a_build_of_another_recipe_is_not_overwritten(built: tuple[Path, Report]
 def test_two_builds_into_one_folder_do_not_mix(built: tuple[Path, Report]) -> None:
 
     folder, _ = built
-    with filelock.FileLock(folder / ".stages" / "lock"):
+    with build_folder.claimed(folder, recipe_file.load(folder.parent / "quick.yaml").recipe):
         result = run("build", folder.parent / "quick.yaml", "-o", folder)
     assert result.exit_code == 2
-    assert "another build is writing to this folder" in told(result)
+    assert f"another build is writing to this folder: process {os.getpid()} on" in told(result)
 
 
 def test_a_missing_extra_is_named_with_its_pip_line(

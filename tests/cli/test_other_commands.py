@@ -163,7 +163,7 @@ def test_schema_prints_what_it_writes(tmp_path: Path) -> None:
     assert run("schema", "-o", tmp_path / "s.json").exit_code == 0
     result = run("schema", "-o", tmp_path / "nowhere" / "s.json")
     assert result.exit_code == 3
-    assert f"{tmp_path / 'nowhere' / 's.json'}: No such file or directory" in told(result)
+    assert f"{tmp_path / 'nowhere' / 's.json'}: cannot be written: there is no such folder" in told(result)
     assert json.loads(run("schema").stdout) == json.loads((tmp_path / "s.json").read_text())
 
 

@@ -107,7 +107,7 @@ def test_what_cannot_be_asked_for(copied: Path) -> None:
     assert not (copied.parent / "report.html").exists()
     result = run("report", copied, "--html", "-o", copied / "nowhere" / "x.html")
     assert result.exit_code == 3
-    assert "No such file or directory" in told(result)
+    assert "there is no such folder" in told(result)
 
 
 @pytest.mark.parametrize(

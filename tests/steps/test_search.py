@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgecnn import data, pipeline, recipe_file
-from edgecnn.errors import EdgeCNNError, RecipeError
+from edgecnn.errors import DivergedError, EdgeCNNError, RecipeError
 from edgecnn.progress import Silent
 from edgecnn.records import Report
 from edgecnn.search.workers import Processes
@@ -196,3 +196,37 @@ def test_networks_whose_widths_are_tied_or_unknown_are_refused(digits: Path) -> 
         text = RECIPE.replace("{lenet5: {widths: [4, 8, 24, 16]}}", model)
         with pytest.raises(RecipeError, match=said):
             recipe_file.load(recipe_in(digits, text), ())
+
+
+def test_a_trial_that_diverges_is_worth_nothing_and_the_search_goes_on(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, n_seen = search.train_network, []
+
+    def diverges_once(*arguments: object) -> object:
+        n_seen.append(1)
+        if len(n_seen) == 2:
+            raise DivergedError("training diverged: the loss is nan")
+        return usual(*arguments)
+
+    monkeypatch.setattr(search, "train_network", diverges_once)
+    shop = shop_for(digits, tmp_path / "out")
+    searched(shop)
+    found = search.search_record(shop, network_stages(shop))
+    assert found is not None and [one.accuracy for one in found.trials].count(0.0) == 1
+    assert len(found.trials) > 5
+
+
+def test_a_search_in_which_everything_diverges_says_so(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = shop_for(digits, tmp_path / "out", "compress.0.search.trials=1")
+    shop.store.run(network_stages(shop)[0])  # the dense network does well
+
+    def diverges(*_: object) -> object:
+        raise DivergedError("training diverged: the loss is nan")
+
+    monkeypatch.setattr(search, "train_network", diverges)
+    with pytest.raises(DivergedError, match="every whole training of the search diverged") as raised:
+        searched(shop)
+    assert "learning_rate" in raised.value.fix
