@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check fuzz chaos format lock bench-training clean help
+.PHONY: demo test check fuzz chaos mutants format lock bench-training clean help
 
 demo: $(INSTALLED)  ## train, compress, export and measure LeNet-5 on MNIST
 	$(BIN)/edgecnn build recipes/mnist_lenet5_int8.yaml
@@ -28,6 +28,10 @@ fuzz: $(INSTALLED)  ## 200,000 damaged files, read by everything that reads file
 chaos: $(INSTALLED)  ## 30 builds killed at random moments and resumed; a full disk at 20 points of each command
 	$(BIN)/python tools/chaos.py
 	$(BIN)/python tools/full_disk.py
+
+mutants: $(INSTALLED)  ## break gate, quantization arithmetic and converter in small ways: do the tests notice?
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'cosmic-ray>=8.4'
+	$(BIN)/python tools/mutants.py
 
 format: $(INSTALLED)  ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix .
