@@ -7,7 +7,15 @@ from edgecnn import units
 
 @pytest.mark.parametrize(
     ("text", "n_bytes"),
-    [("20 kB", 20_000), ("16KiB", 16_384), ("12.5 kB", 12_500), ("800 B", 800), ("1 MB", 1_000_000)],
+    [
+        ("20 kB", 20_000),
+        ("16KiB", 16_384),
+        ("12.5 kB", 12_500),
+        ("800 B", 800),
+        ("1 MB", 1_000_000),
+        ("2 MiB", 2_097_152),
+        ("0 B", 0),
+    ],
 )
 def test_sizes_are_bytes_with_kb_of_1000(text: str, n_bytes: int) -> None:
     assert units.parse_size(text) == n_bytes
@@ -52,3 +60,19 @@ def test_figures_for_people() -> None:
     assert units.format_ms(5.25) == "5.2 ms"
     assert units.format_points(0.0016) == "0.16"
     assert units.format_points(-0.0000001, signed=True) == "+0.00"
+    assert units.format_points(0.0016, signed=True) == "+0.16"
+    assert units.format_ms(99.96) == "100.0 ms" and units.format_ms(100) == "100 ms"
+    assert units.format_ms(0.01) == "10 us" and units.format_ms(1) == "1.0 ms"
+    assert units.format_size(999) == "999 B" and units.format_size(1_000_000) == "1.00 MB"
+    assert units.format_share(0.9912) == "99.12 %" and units.format_share(None) == "-"
+
+
+def test_what_a_search_minimizes_has_its_unit() -> None:
+    assert units.format_cost("size", 10_743) == "10.7 kB"
+    assert units.format_cost("macs", 416_520) == "416,520 MACs"
+    assert units.format_cost("latency", 5.25) == "5.2 ms"
+
+
+def test_numbers_too_large_are_refused() -> None:
+    with pytest.raises(ValueError, match="too large"):
+        units.parse_ms("1e400 s")
