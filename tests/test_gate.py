@@ -105,3 +105,9 @@ def test_a_drop_of_whole_images_is_compared_without_dust(n_right: int, n_dense: 
     drop = (n_dense - n_right) / 10_000
     status, _ = verdict({"max_accuracy_drop": f"{limit / 100} pt"}, measurement(accuracy_drop=drop))
     assert status == ("pass" if n_dense - n_right <= limit else "fail")
+
+
+def test_what_spoils_times_says_nothing_of_other_figures() -> None:
+    """They are missing, not refused: measuring again would not help."""
+    spoiled = measurement(emulated=True, peak_rss_bytes=None)
+    assert verdict({"max_peak_rss": "50 MB"}, spoiled) == ("missing", None)

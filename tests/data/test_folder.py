@@ -279,7 +279,7 @@ def test_pictures_are_decoded_once_and_mapped(tmp_path: Path, monkeypatch: pytes
 
 
 def test_training_takes_the_mapped_pictures_without_a_copy(tmp_path: Path) -> None:
-    import torch
+    torch = pytest.importorskip("torch", reason="the extra [train] is not installed")
 
     from edgecnn.training.loop import Pictures
 

@@ -89,6 +89,7 @@ def test_only_tflite_runtime_keeps_int8_from_xnnpack() -> None:
 
     if importlib.util.find_spec("tflite_runtime") is None:
         pytest.skip("tflite-runtime is not installed: it has no wheel for this Python or machine")
+    pytest.importorskip("torch", reason="the extra [train] is not installed")
     import numpy as np
     from ai_edge_litert.interpreter import Interpreter as LiteRT
     from tflite_runtime.interpreter import Interpreter as TFLiteRuntime
