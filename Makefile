@@ -3,14 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# A worker may hold a gigabyte; files stay together, since their tests share what is built once.
+PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test check fuzz chaos mutants format lock bench-training clean help
+.PHONY: demo test check fuzz chaos mutants coverage format lock bench-training clean help
 
 demo: $(INSTALLED)  ## train, compress, export and measure LeNet-5 on MNIST
 	$(BIN)/edgecnn build recipes/mnist_lenet5_int8.yaml
 
-test: $(INSTALLED)  ## all the tests
-	$(BIN)/python -m pytest
+test: $(INSTALLED)  ## all the tests, on two cores or more
+	$(BIN)/python -m pytest $(PARALLEL)
 
 check: $(INSTALLED)  ## lint, format, types, import contracts, the files for CI
 	$(BIN)/ruff check .
@@ -20,7 +22,7 @@ check: $(INSTALLED)  ## lint, format, types, import contracts, the files for CI
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-actions action.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows docs/ci/github.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.gitlab-ci docs/ci/gitlab.yml
-	$(BIN)/shellcheck --severity=warning .ci/run .ci/emulated-pi edgecnn/counting/*.sh tests/emulated_pi/*.sh
+	$(BIN)/shellcheck --severity=warning .ci/run .ci/emulated-pi .ci/nightly edgecnn/counting/*.sh tests/emulated_pi/*.sh
 
 fuzz: $(INSTALLED)  ## 200,000 damaged files, read by everything that reads files
 	$(BIN)/python tools/fuzz.py
@@ -32,6 +34,12 @@ chaos: $(INSTALLED)  ## 30 builds killed at random moments and resumed; a full d
 mutants: $(INSTALLED)  ## break gate, quantization arithmetic and converter in small ways: do the tests notice?
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'cosmic-ray>=8.4'
 	$(BIN)/python tools/mutants.py
+
+coverage: $(INSTALLED)  ## the tests once more: which lines and branches of edgecnn they run
+	rm -f .coverage .coverage.*
+	$(BIN)/python -m coverage run -m pytest $(PARALLEL)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 
 format: $(INSTALLED)  ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix .

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 # Before any library starts its thread pool: tests run on small, shared machines.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # A shell starts background jobs deaf to Ctrl-C, and children inherit that: tests that interrupt would wait.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -1,4 +1,4 @@
-"""Installs the wheel with the lowest or the newest versions that it allows, and runs the tests that need no torch.
+"""Installs the wheel with the lowest or newest versions that it allows, and runs the tests that need no torch.
 
     python tools/dependency_sets.py lowest newest
     python tools/dependency_sets.py newest --python python3.13
@@ -62,10 +62,10 @@ def check(kind: str, interpreter: str, folder: Path, wheel: Path) -> bool:
     """Whether the tests pass with this set."""
     subprocess.run([interpreter, "-m", "venv", folder / "venv"], check=True)
     python = folder / "venv" / "bin" / "python"
-    pip = (python, "-m", "pip", "--quiet", "--disable-pip-version-check")
+    pip = (python, "-m", "pip", "--disable-pip-version-check")
     constraints = folder / "constraints.txt"
     constraints.write_text("\n".join(floors() if kind == "lowest" else ()) + "\n", encoding="utf-8")
-    command = [*pip, "install", "--only-binary=:all:", "--constraint", constraints]
+    command = [*pip, "install", "--quiet", "--only-binary=:all:", "--constraint", constraints]
     subprocess.run([*command, f"{wheel}[report]", "pytest", "hypothesis"], check=True)
     subprocess.run([*pip, "check"], check=True)
     listed = subprocess.run(
