@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -71,8 +72,8 @@ def compare(
     """Runs `n_inputs` random inputs through both files. Raises TargetError where one of them does not run."""
     random = np.random.default_rng(seed)
     types = _onnx_types(onnx_path)
-    given_onnx: dict[str, NDArray] = {}
-    given_tflite: dict[str, NDArray] = {}
+    given_onnx: dict[str, NDArray[Any]] = {}
+    given_tflite: dict[str, NDArray[Any]] = {}
     for spec, permutation in zip(conversion.inputs, conversion.input_permutations, strict=True):
         tflite, reference = _random_pair(spec, types[spec.name], n_inputs, random)
         given_tflite[spec.name] = tflite
@@ -89,8 +90,8 @@ def compare(
 
 
 def _random_pair(
-    spec: TensorSpec, onnx_type: np.dtype, n: int, random: np.random.Generator
-) -> tuple[NDArray, NDArray]:
+    spec: TensorSpec, onnx_type: np.dtype[Any], n: int, random: np.random.Generator
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """The same random numbers as either file takes them, the .tflite first, both in TFLite's layout."""
     shape = (n, *spec.shape)
     floats = random.normal(size=shape).astype(np.float32)
@@ -109,7 +110,7 @@ def _random_pair(
     return quantize(real, spec.scale, spec.zero_point, spec.dtype), real
 
 
-def _difference(spec: TensorSpec, actual: NDArray, wanted: NDArray) -> OutputComparison:
+def _difference(spec: TensorSpec, actual: NDArray[Any], wanted: NDArray[Any]) -> OutputComparison:
     if spec.scale is None or spec.zero_point is None:
         actual, wanted = (np.asarray(values, dtype=np.float64) for values in (actual, wanted))
         difference = float(np.abs(actual - wanted).max(initial=0))
@@ -132,7 +133,7 @@ def _difference(spec: TensorSpec, actual: NDArray, wanted: NDArray) -> OutputCom
     )
 
 
-def _onnx_types(path: Path) -> dict[str, np.dtype]:
+def _onnx_types(path: Path) -> dict[str, np.dtype[Any]]:
     return {
         value.name: np.dtype(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
         for value in onnx.load(path, load_external_data=False).graph.input

@@ -8,12 +8,12 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from edgecnn.errors import EdgeCNNError, StorageError
 
 if TYPE_CHECKING:
-    import numpy as np
+    from numpy.typing import NDArray
 
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -93,7 +93,7 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
-def save_array(file: BinaryIO, array: np.ndarray) -> None:
+def save_array(file: BinaryIO, array: NDArray[Any]) -> None:
     """The same bytes as numpy.save, which does not tell why a disk takes no more."""
     import numpy as np
 

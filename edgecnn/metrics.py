@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-IntArray = NDArray[np.integer]
+IntArray = NDArray[np.integer[Any]]
 
 # How far from a whole number of steps a dequantized logit may lie. float32 division leaves about 1e-5;
 # logits that never were quantized are uniformly spread and leave up to 0.5.
@@ -72,13 +72,14 @@ class Parity:
     n_images: int
 
 
-def top1(logits: NDArray) -> IntArray:
+def top1(logits: NDArray[Any]) -> IntArray:
     """The predicted class of each image: [n, classes] -> int64 [n]. Ties take the lowest index."""
     if logits.ndim != 2 or logits.shape[1] == 0:
         raise ValueError(f"logits must be [n_images, n_classes], not {list(logits.shape)}")
     if np.issubdtype(logits.dtype, np.floating) and np.isnan(logits).any():
         raise ValueError("the logits hold NaN: they rank nothing")
-    return np.argmax(logits, axis=1)  # argmax takes the first of equal values
+    result: IntArray = np.argmax(logits, axis=1)  # argmax takes the first of equal values
+    return result
 
 
 def accuracy(predicted: IntArray, labels: IntArray) -> float:
@@ -225,10 +226,11 @@ def mcnemar_p(n_only_first_right: int, n_only_second_right: int) -> float:
     for k in range(min(n_only_first_right, n_only_second_right) + 1):
         total += term
         term = term * (n - k) // (k + 1)
-    return min(1.0, 2 * total / 2**n)
+    result: float = min(1.0, 2 * total / 2**n)
+    return result
 
 
-def integer_logits(outputs: NDArray, scale: float, zero_point: int) -> NDArray[np.int32]:
+def integer_logits(outputs: NDArray[Any], scale: float, zero_point: int) -> NDArray[np.int32]:
     """Quantized outputs as steps from the zero point, int32 [n, classes], whatever form the runtime gave.
 
     Integer outputs (TFLite): `q - zero_point`. Float outputs (a QDQ ONNX file ends in DequantizeLinear):
@@ -247,10 +249,11 @@ def integer_logits(outputs: NDArray, scale: float, zero_point: int) -> NDArray[n
             f"the outputs are not multiples of {scale:.6g} (off by up to {residue:.3f} steps):"
             " they were quantized with another scale, or not at all"
         )
-    return whole.astype(np.int32)
+    result: NDArray[np.int32] = whole.astype(np.int32)
+    return result
 
 
-def parity(reference: NDArray[np.integer], candidate: NDArray[np.integer]) -> Parity:
+def parity(reference: NDArray[np.integer[Any]], candidate: NDArray[np.integer[Any]]) -> Parity:
     """Compares two outputs of `integer_logits`, both [n, classes]."""
     if reference.shape != candidate.shape or reference.ndim != 2 or reference.size == 0:
         raise ValueError(
@@ -269,7 +272,7 @@ def parity(reference: NDArray[np.integer], candidate: NDArray[np.integer]) -> Pa
     )
 
 
-def _check_aligned(one: NDArray, other: NDArray) -> None:
+def _check_aligned(one: NDArray[Any], other: NDArray[Any]) -> None:
     if one.ndim != 1 or one.shape != other.shape:
         raise ValueError(f"shapes {list(one.shape)} and {list(other.shape)}: both must be one [n_images]")
     if len(one) == 0:

@@ -22,7 +22,6 @@ from edgecnn.recipe import (
     STEPS,
     Budget,
     PruneStep,
-    QuantizeStep,
     Recipe,
     Scaling,
     Spec,
@@ -30,7 +29,7 @@ from edgecnn.recipe import (
     data_parameters,
     model_parameters,
 )
-from edgecnn.recipe.steps import SearchStep
+from edgecnn.recipe.steps import QuantizeStep, SearchStep
 from edgecnn.yaml_source import KeyPath, YamlSource
 
 MOST_FAULTS = 50

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn import metrics
 from edgecnn.analysis.records import Disagreement, Disagreements
@@ -16,10 +18,10 @@ LARGEST_SIDE = 96
 
 
 def find(
-    float_logits: np.ndarray,
-    int8_logits: np.ndarray,
-    labels: np.ndarray,
-    images_nhwc: np.ndarray,
+    float_logits: NDArray[Any],
+    int8_logits: NDArray[Any],
+    labels: NDArray[Any],
+    images_nhwc: NDArray[Any],
     *,
     float_run: str,
     int8_run: str,
@@ -61,12 +63,12 @@ def find(
     )
 
 
-def _rounded(logits: np.ndarray) -> tuple[float, ...]:
+def _rounded(logits: NDArray[Any]) -> tuple[float, ...]:
     """To four decimals: more says nothing to who looks at them."""
     return tuple(round(float(value), 4) for value in logits)
 
 
-def png_base64(pixels: np.ndarray) -> str:
+def png_base64(pixels: NDArray[Any]) -> str:
     """A uint8 picture [height, width, 1 or 3] as a PNG of at most LARGEST_SIDE pixels a side."""
     from PIL import Image
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
@@ -45,8 +47,8 @@ class MatchedWeights:
 
     layer: str
     tensor: str
-    original: np.ndarray
-    dequantized: np.ndarray
+    original: NDArray[Any]
+    dequantized: NDArray[Any]
     is_per_channel: bool
 
 
@@ -108,7 +110,7 @@ class _Graph:
         named = self.parameters(node)
         return tuple(self.constants[self.source(named[0])].dims) if named else None
 
-    def array(self, name: str) -> np.ndarray:
+    def array(self, name: str) -> NDArray[Any]:
         return numpy_helper.to_array(self.constants[name])
 
 
@@ -152,7 +154,8 @@ class _Matcher:
                 continue
             if all(one in self._reached(name) for one, name in zip(inputs, read, strict=True)):
                 self.float_of.update(zip(read, inputs, strict=True))
-                return candidate
+                result: onnx.NodeProto | None = candidate
+                return result
         return None
 
     def _reached(self, name: str) -> Iterator[str]:
@@ -165,7 +168,8 @@ class _Matcher:
     def _after_clipping(self, tensor: str) -> str | None:
         readers = self.original.readers.get(tensor, [])
         if len(readers) == 1 and readers[0].op_type in CLIPPING and readers[0] in self.free:
-            return readers[0].output[0]
+            result: str | None = readers[0].output[0]
+            return result
         return None
 
     def _keep_activation(self, quantizer: onnx.NodeProto) -> None:
@@ -232,7 +236,7 @@ class _Matcher:
             )
 
 
-def _quantization(graph: _Graph, node: onnx.NodeProto) -> tuple[np.ndarray, np.ndarray]:
+def _quantization(graph: _Graph, node: onnx.NodeProto) -> tuple[NDArray[Any], NDArray[Any]]:
     """Scale and zero point of a quantizer; without one the zero point is a uint8 0, as ONNX says."""
     scale = graph.array(node.input[1])
     named: Sequence[str] = node.input

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from edgecnn.analysis.matching import MatchedTensor, MatchedWeights, match
 from edgecnn.analysis.records import ActivationRange, QuantizationAnalysis, WeightRange
@@ -19,7 +21,7 @@ CHUNK = 16
 def analyse(
     float_model: onnx.ModelProto,
     qdq_model: onnx.ModelProto,
-    inputs: np.ndarray,
+    inputs: NDArray[Any],
     *,
     split: str,
     is_trained: bool = False,
@@ -51,12 +53,12 @@ def sqnr_db(signal: float, error: float) -> float | None:
     return 10 * math.log10(signal / error) if signal > 0 and error > 0 else None
 
 
-def outputs_of(model: onnx.ModelProto, inputs: np.ndarray) -> np.ndarray:
+def outputs_of(model: onnx.ModelProto, inputs: NDArray[Any]) -> NDArray[Any]:
     """The first output of `model` for all `inputs`: float32 [n, classes]."""
     return np.concatenate([found for (found,) in tensors_of(model, [model.graph.output[0].name], inputs)])
 
 
-def tensors_of(model: onnx.ModelProto, names: list[str], inputs: np.ndarray) -> Iterator[list[np.ndarray]]:
+def tensors_of(model: onnx.ModelProto, names: list[str], inputs: NDArray[Any]) -> Iterator[list[NDArray[Any]]]:
     """The tensors `names` of `model`, for one chunk of `inputs` after the other."""
     import onnxruntime
 
@@ -103,7 +105,7 @@ class _Tally:
         least, greatest = self.tensor.limits
         self.bounds = (scale * (least - zero_point), scale * (greatest - zero_point))
 
-    def add(self, exact: np.ndarray, quantized: np.ndarray) -> None:
+    def add(self, exact: NDArray[Any], quantized: NDArray[Any]) -> None:
         exact, quantized = exact.astype(np.float64).ravel(), quantized.astype(np.float64).ravel()
         low, high = self.bounds
         rounded = np.clip(np.rint(exact / self.tensor.scale) * self.tensor.scale, low, high)

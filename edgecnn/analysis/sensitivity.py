@@ -7,8 +7,11 @@ for deep learning inference", 2020, section 5.2). Errors that add up or cancel b
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from edgecnn import metrics
@@ -23,8 +26,8 @@ _LEAST_PROBABILITY = 1e-12
 def layer_sensitivity(
     float_model: onnx.ModelProto,
     qdq_model: onnx.ModelProto,
-    inputs: np.ndarray,
-    labels: np.ndarray | None,
+    inputs: NDArray[Any],
+    labels: NDArray[Any] | None,
 ) -> tuple[LayerSensitivity, ...]:
     """Every layer with quantized weights, the most sensitive first: its weights, and what it reads, in the
     integers of `qdq_model`, all else in the float32 of `float_model`.
@@ -102,13 +105,13 @@ def _gives_probabilities(model: onnx.ModelProto) -> bool:
     return last == ["Softmax"]
 
 
-def _divergence(exact: np.ndarray, changed: np.ndarray, are_probabilities: bool) -> float:
+def _divergence(exact: NDArray[Any], changed: NDArray[Any], are_probabilities: bool) -> float:
     """Mean Kullback-Leibler divergence KL(exact || changed) of the class probabilities, in nats."""
     first, second = (_probabilities(one, are_probabilities) for one in (exact, changed))
     return max(0.0, float(np.mean(np.sum(first * (np.log(first) - np.log(second)), axis=1))))
 
 
-def _probabilities(outputs: np.ndarray, are_probabilities: bool) -> np.ndarray:
+def _probabilities(outputs: NDArray[Any], are_probabilities: bool) -> NDArray[Any]:
     values = outputs.reshape(len(outputs), -1).astype(np.float64)
     if not are_probabilities:
         values = np.exp(values - values.max(axis=1, keepdims=True))

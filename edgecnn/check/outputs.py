@@ -13,4 +13,5 @@ def render(check: Check, form: str) -> str:
     """The text of every form but the table, which is drawn for its terminal."""
     if form == "json":
         return json.dumps(check.to_json(), indent=2) + "\n"
-    return {"markdown": markdown, "junit": junit, "github": github}[form].render(check)
+    result: str = {"markdown": markdown, "junit": junit, "github": github}[form].render(check)
+    return result

@@ -6,8 +6,11 @@ Source: M. Nagel et al., "Data-free quantization through weight equalization and
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from edgecnn.analysis.matching import MatchedLayer, match
@@ -17,7 +20,7 @@ from edgecnn.analysis.quantization import tensors_of
 N_IMAGES = 64
 
 
-def correct_biases(qdq_model: onnx.ModelProto, float_model: onnx.ModelProto, images_nchw: np.ndarray) -> int:
+def correct_biases(qdq_model: onnx.ModelProto, float_model: onnx.ModelProto, images_nchw: NDArray[Any]) -> int:
     """Moves the int32 biases of `qdq_model`, in place: every channel of every layer gets the mean of
     `float_model` over the first of the float32 `images_nchw` [n, c, h, w]. How many layers were corrected.
     """
@@ -49,9 +52,9 @@ def _quantized_bias(graph: onnx.GraphProto, layer: MatchedLayer) -> onnx.NodePro
     return maker if maker is not None and maker.op_type == "DequantizeLinear" else None
 
 
-def _means(model: onnx.ModelProto, names: list[str], images: np.ndarray) -> list[np.ndarray]:
+def _means(model: onnx.ModelProto, names: list[str], images: NDArray[Any]) -> list[NDArray[Any]]:
     """The mean of each channel of the tensors `names` [n, channels, ...] over `images`: float64 [channels]."""
-    sums: list[np.ndarray | float] = [0.0] * len(names)
+    sums: list[NDArray[Any] | float] = [0.0] * len(names)
     for values in tensors_of(model, names, images):
         for position, value in enumerate(values):
             by_channel = value.reshape(*value.shape[:2], -1).astype(np.float64)

@@ -9,9 +9,11 @@ of convolution networks", 2019 (mean squared error); S. Migacz, "8-bit inference
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from edgecnn.compress import qdq
@@ -28,7 +30,7 @@ _LEAST_SHARE = 1e-9
 
 
 def narrow_ranges(
-    model: onnx.ModelProto, float_model: onnx.ModelProto, images_nchw: np.ndarray, how: str
+    model: onnx.ModelProto, float_model: onnx.ModelProto, images_nchw: NDArray[Any], how: str
 ) -> None:
     """Sets the ranges of the activations in the QDQ `model`, in place, by one of METHODS.
 
@@ -90,8 +92,8 @@ def _range(pair: tuple[str, str], constants: dict[str, onnx.TensorProto]) -> tup
 
 
 def _histograms(
-    model: onnx.ModelProto, images_nchw: np.ndarray, ranges: dict[str, tuple[float, float]]
-) -> dict[str, np.ndarray]:
+    model: onnx.ModelProto, images_nchw: NDArray[Any], ranges: dict[str, tuple[float, float]]
+) -> dict[str, NDArray[Any]]:
     """How many values of each tensor lie in each of N_BINS parts of its range."""
     counts = {name: np.zeros(N_BINS, np.int64) for name in ranges}
     for values in _activations(model, images_nchw, list(ranges)):
@@ -102,8 +104,8 @@ def _histograms(
 
 
 def _activations(
-    model: onnx.ModelProto, images_nchw: np.ndarray, names: list[str]
-) -> Iterator[dict[str, np.ndarray]]:
+    model: onnx.ModelProto, images_nchw: NDArray[Any], names: list[str]
+) -> Iterator[dict[str, NDArray[Any]]]:
     """The tensors `names` of the float model, for a few images at a time."""
     import onnxruntime
 
@@ -119,7 +121,7 @@ def _activations(
         yield {**values, given: image} if given in names else values
 
 
-def percentile(counts: np.ndarray, low: float, high: float, _: int) -> tuple[float, float]:
+def percentile(counts: NDArray[Any], low: float, high: float, _: int) -> tuple[float, float]:
     """The range without the outermost values: CUT_OFF of all, half of them at each end; zero stays in it."""
     edges = np.linspace(low, high, len(counts) + 1)
     share = np.cumsum(counts) / counts.sum()
@@ -128,7 +130,7 @@ def percentile(counts: np.ndarray, low: float, high: float, _: int) -> tuple[flo
     return min(0.0, float(edges[first])), max(0.0, float(edges[last + 1]))
 
 
-def mean_squared_error(counts: np.ndarray, low: float, high: float, steps: int) -> tuple[float, float]:
+def mean_squared_error(counts: NDArray[Any], low: float, high: float, steps: int) -> tuple[float, float]:
     """The range with the least squared error of the rounded and cut-off values."""
     edges = np.linspace(low, high, len(counts) + 1)
     middles = (edges[1:] + edges[:-1]) / 2
@@ -142,7 +144,7 @@ def mean_squared_error(counts: np.ndarray, low: float, high: float, steps: int) 
     return _narrowest(error, low, high)
 
 
-def entropy(counts: np.ndarray, low: float, high: float, steps: int) -> tuple[float, float]:
+def entropy(counts: NDArray[Any], low: float, high: float, steps: int) -> tuple[float, float]:
     """The range whose rounded values have the distribution nearest to that of the cut-off ones: the least
     Kullback-Leibler divergence. Zeros, of which a ReLU gives many, are left out: they are met exactly.
     """
@@ -169,7 +171,7 @@ def entropy(counts: np.ndarray, low: float, high: float, steps: int) -> tuple[fl
     return _narrowest(divergence, low, high)
 
 
-def _divergence(exact: np.ndarray, rounded: np.ndarray) -> float:
+def _divergence(exact: NDArray[Any], rounded: NDArray[Any]) -> float:
     """KL(exact || rounded) of two histograms, in nats; where only the rounded one is empty it has a little."""
     p, q = exact / exact.sum(), rounded / max(rounded.sum(), 1)
     seen = p > 0
@@ -185,12 +187,12 @@ def _narrowest(cost: Callable[[float, float], float], low: float, high: float) -
     return low, high
 
 
-def _shrinks(now: float, whole: float) -> np.ndarray:
+def _shrinks(now: float, whole: float) -> NDArray[Any]:
     """SHRINKS of the whole range's end, as shares of where it is now."""
     return SHRINKS * (whole / now) if now else np.ones(1)
 
 
-METHODS: dict[str, Callable[[np.ndarray, float, float, int], tuple[float, float]]] = {
+METHODS: dict[str, Callable[[NDArray[Any], float, float, int], tuple[float, float]]] = {
     "percentile": percentile,
     "mse": mean_squared_error,
     "entropy": entropy,

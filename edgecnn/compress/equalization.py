@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import numpy_helper, shape_inference
 
 # What a channel passes through unchanged but for its scale: f(s x) = s f(x) for s > 0, each channel by itself.
@@ -67,7 +69,7 @@ def _changed(maker: _Maker) -> Iterator[str]:
     yield from (reader.weights for reader in maker.readers)
 
 
-def _scale(maker: _Maker, values: dict[str, np.ndarray]) -> None:
+def _scale(maker: _Maker, values: dict[str, NDArray[Any]]) -> None:
     """Divides each output channel by s, and multiplies what reads it by s: root of own range / read range."""
     weights = values[maker.weights]
     own = np.abs(weights).reshape(len(weights), -1).max(axis=1)
@@ -81,15 +83,16 @@ def _scale(maker: _Maker, values: dict[str, np.ndarray]) -> None:
         _columns(reader, len(weights), values)[...] *= scale[None, :, None]
 
 
-def _columns(reader: _Reader, n: int, values: dict[str, np.ndarray]) -> np.ndarray:
+def _columns(reader: _Reader, n: int, values: dict[str, NDArray[Any]]) -> NDArray[Any]:
     """A view [outputs, n, rest] of the weights that meet the `n` channels."""
     weights = values[reader.weights]
     by_channel = weights.reshape(len(weights), reader.n_all, -1)
     return by_channel[:, reader.first : reader.first + n]
 
 
-def _read_ranges(reader: _Reader, n: int, values: dict[str, np.ndarray]) -> np.ndarray:
-    return np.abs(_columns(reader, n, values)).max(axis=(0, 2))
+def _read_ranges(reader: _Reader, n: int, values: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    result: NDArray[Any] = np.abs(_columns(reader, n, values)).max(axis=(0, 2))
+    return result
 
 
 def _makers(model: onnx.ModelProto, constants: dict[str, onnx.TensorProto]) -> Iterator[_Maker]:

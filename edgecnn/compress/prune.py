@@ -160,7 +160,10 @@ def _last_run(model: nn.Module, images_nchw: torch.Tensor) -> nn.Module | None:
 def _remover(layer: nn.Module) -> Callable[..., object]:
     """torch-pruning's function that takes output channels out of `layer`."""
     is_convolution = isinstance(layer, nn.Conv2d)
-    return torch_pruning.prune_conv_out_channels if is_convolution else torch_pruning.prune_linear_out_channels
+    result: Callable[..., object] = (
+        torch_pruning.prune_conv_out_channels if is_convolution else torch_pruning.prune_linear_out_channels
+    )
+    return result
 
 
 def _is_output(dependency: torch_pruning.dependency.Dependency) -> bool:

@@ -11,9 +11,11 @@ import itertools
 import string
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from edgecnn.errors import QuantizationError
@@ -144,7 +146,7 @@ def value(constants: dict[str, onnx.TensorProto], name: str) -> float:
     return float(numpy_helper.to_array(constants[name]).reshape(-1)[0])
 
 
-def replace(tensor: onnx.TensorProto, array: np.ndarray | np.generic) -> None:
+def replace(tensor: onnx.TensorProto, array: NDArray[Any] | np.generic) -> None:
     old_shape = tuple(tensor.dims)
     tensor.CopyFrom(numpy_helper.from_array(np.asarray(array).reshape(old_shape), tensor.name))
 

@@ -9,10 +9,11 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
 
 from edgecnn import files
 from edgecnn.analysis.matching import CLIPPING, layer_name
@@ -38,7 +39,7 @@ class Quantized:
     notes: tuple[str, ...]
 
 
-def quantize(model: onnx.ModelProto, images_nchw: np.ndarray, spec: QuantizeSpec) -> Quantized:
+def quantize(model: onnx.ModelProto, images_nchw: NDArray[Any], spec: QuantizeSpec) -> Quantized:
     """`model` (float32) with the ranges of float32 `images_nchw` [n, c, h, w] (preprocessed).
 
     Weights int8 symmetric (per channel for convolutions, `spec.dense_weights` for Gemm / MatMul), biases

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgecnn import files
 from edgecnn.errors import TargetError, UsageError
@@ -103,7 +104,7 @@ def _preferred(model: Path) -> str:
     return "onnxruntime" if model.suffix.lower() == ".onnx" else "litert"
 
 
-def _run(model: Path, cpu: str, runtime: str, root: Path, folder: Path) -> dict:
+def _run(model: Path, cpu: str, runtime: str, root: Path, folder: Path) -> dict[str, Any]:
     """Runs the model in `root`, with the machine that it sees made in `folder`; marks go to `folder`/marks."""
     if runtime not in RUNTIMES or runtime_class(runtime).model_format != model.suffix.lower().lstrip("."):
         raise UsageError(f"{runtime} does not run this file", where=str(model), fix=f"use {_preferred(model)}")

@@ -10,14 +10,14 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from edgecnn.data import places
 from edgecnn.ondevice.manifest import Preprocessing
 from edgecnn.progress import Progress, Silent
 
 if TYPE_CHECKING:
-    import numpy as np
+    from numpy.typing import NDArray
 
 # Of the pictures that most published weights were trained on (ImageNet), in the 0..1 scale.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -30,8 +30,8 @@ class Dataset:
     -1 where the pictures have none.
     """
 
-    images_nhwc: np.ndarray
-    labels: np.ndarray
+    images_nhwc: NDArray[Any]
+    labels: NDArray[Any]
     class_names: tuple[str, ...]
     split: str
 
@@ -42,7 +42,7 @@ class Dataset:
     def is_labelled(self) -> bool:
         return not (self.labels < 0).any()
 
-    def labelled_by(self, classes: np.ndarray) -> Dataset:
+    def labelled_by(self, classes: NDArray[Any]) -> Dataset:
         """These pictures, with `classes` for labels where they have none."""
         return self if self.is_labelled else replace(self, labels=classes.astype("int64"))
 
@@ -170,8 +170,8 @@ def read(source: Source, preprocessing: Preprocessing, progress: Progress | None
 
 
 def split_off_validation(
-    train: tuple[np.ndarray, np.ndarray],
-    test: tuple[np.ndarray, np.ndarray],
+    train: tuple[NDArray[Any], NDArray[Any]],
+    test: tuple[NDArray[Any], NDArray[Any]],
     class_names: tuple[str, ...],
     n_validation: int,
 ) -> Splits:
@@ -179,7 +179,7 @@ def split_off_validation(
     images, labels = train
     at = len(labels) - n_validation
 
-    def part(images: np.ndarray, labels: np.ndarray, split: str) -> Dataset:
+    def part(images: NDArray[Any], labels: NDArray[Any], split: str) -> Dataset:
         return Dataset(images, labels.astype("int64"), class_names, split)
 
     return Splits(
@@ -189,7 +189,7 @@ def split_off_validation(
     )
 
 
-def calibration_images(train: Dataset, n_images: int, seed: int) -> np.ndarray:
+def calibration_images(train: Dataset, n_images: int, seed: int) -> NDArray[Any]:
     """`n_images` different images of the training part, drawn with `seed`: uint8 [n_images, h, w, c]."""
     import numpy as np
 

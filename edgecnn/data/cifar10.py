@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.data import Options, Source, Splits, places, split_off_validation
 from edgecnn.data.archives import extract
@@ -55,7 +57,7 @@ def load(folder: Path) -> Splits:
     return split_off_validation((images, labels), parts[-1], CLASS_NAMES, N_VALIDATION)
 
 
-def _read(path: Path, sha256: str) -> tuple[np.ndarray, np.ndarray]:
+def _read(path: Path, sha256: str) -> tuple[NDArray[Any], NDArray[Any]]:
     """uint8 images [n, 32, 32, 3] and uint8 labels [n] of one file."""
     try:
         content = path.read_bytes()

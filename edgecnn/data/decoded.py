@@ -14,9 +14,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn import files
 from edgecnn.data import places
@@ -38,10 +39,10 @@ class Decoded:
     zeros. `broken` has the reasons by row.
     """
 
-    images_nhwc: np.ndarray
+    images_nhwc: NDArray[Any]
     broken: dict[int, str]
 
-    def take(self, rows: np.ndarray) -> np.ndarray:
+    def take(self, rows: NDArray[Any]) -> NDArray[Any]:
         """The pictures in `rows`, mapped as all are: from a file that goes when they are let go.
 
         Raises DataError where the cache cannot be written.
@@ -136,10 +137,10 @@ def begin_array(file: IO[bytes], shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_1_0(file, described)
 
 
-def _in_parallel(paths: Sequence[Path], preprocessing: Preprocessing) -> Iterator[np.ndarray | str]:
+def _in_parallel(paths: Sequence[Path], preprocessing: Preprocessing) -> Iterator[NDArray[Any] | str]:
     """Each picture in order, or the reason why it is none. Threads do: Pillow lets go of the interpreter."""
 
-    def decoded(path: Path) -> np.ndarray | str:
+    def decoded(path: Path) -> NDArray[Any] | str:
         try:
             return np.ascontiguousarray(preprocess.decode_picture(path, preprocessing))
         except DeviceError as fault:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.data import Options
 from edgecnn.errors import DataError
@@ -15,14 +17,14 @@ SPLITS = ("train", "validation", "test")
 
 
 def draw_splits(
-    labels: np.ndarray,
+    labels: NDArray[Any],
     contents: Sequence[str],
     class_names: Sequence[str],
     options: Options,
     *,
     given: Collection[str],
     where: str,
-) -> dict[str, np.ndarray]:
+) -> dict[str, NDArray[Any]]:
     """Of the pictures to train on, with their `labels` and hashes of their `contents`: the rows that stay in
     train, in random order, and those drawn for validation and test where these are not `given`.
 

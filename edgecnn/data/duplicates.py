@@ -8,8 +8,10 @@ are not.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.data import Dataset
 from edgecnn.data.notes import first
@@ -54,7 +56,7 @@ def near_duplicates(parts: Mapping[str, Dataset]) -> list[Pair]:
     return list(found.values())
 
 
-def tiny_versions(images_nhwc: np.ndarray) -> np.ndarray:
+def tiny_versions(images_nhwc: NDArray[Any]) -> NDArray[Any]:
     """Each picture as grey means of 8 x 8 cells, less their mean, of length 1: uint8 [n, height, width,
     channels] -> float32 [n, 64]. Of a picture of one colour: zeros.
     """
@@ -65,10 +67,11 @@ def tiny_versions(images_nhwc: np.ndarray) -> np.ndarray:
     cells = np.concatenate([_cells(images_nhwc[start : start + at_once]) for start in starts])
     cells -= cells.mean(axis=1, keepdims=True)
     length = np.linalg.norm(cells, axis=1, keepdims=True)
-    return np.divide(cells, length, out=np.zeros_like(cells), where=length > 1e-3)
+    result: NDArray[Any] = np.divide(cells, length, out=np.zeros_like(cells), where=length > 1e-3)
+    return result
 
 
-def _cells(images_nhwc: np.ndarray) -> np.ndarray:
+def _cells(images_nhwc: NDArray[Any]) -> NDArray[Any]:
     """float32 [n, 64]; of fewer than 8 pixels some cells repeat."""
     grey = images_nhwc.sum(axis=3, dtype=np.uint32)
     for axis in (1, 2):
@@ -76,10 +79,11 @@ def _cells(images_nhwc: np.ndarray) -> np.ndarray:
         sizes = np.maximum(np.diff([*begins, grey.shape[axis]]), 1).astype(np.float32)
         sizes = sizes[:, np.newaxis] if axis == 1 else sizes
         grey = np.add.reduceat(grey, begins, axis=axis) / sizes
-    return grey.reshape(len(grey), -1).astype(np.float32)
+    result: NDArray[Any] = grey.reshape(len(grey), -1).astype(np.float32)
+    return result
 
 
-def _candidates(late: np.ndarray, early: np.ndarray) -> list[tuple[int, int]]:
+def _candidates(late: NDArray[Any], early: NDArray[Any]) -> list[tuple[int, int]]:
     """Rows of pictures that may be alike, the nearest first, within MAX_COMPARISONS."""
     if not len(early):
         return []
@@ -95,7 +99,7 @@ def _candidates(late: np.ndarray, early: np.ndarray) -> list[tuple[int, int]]:
     return pairs
 
 
-def _alike(one: np.ndarray, other: np.ndarray) -> bool:
+def _alike(one: NDArray[Any], other: NDArray[Any]) -> bool:
     a, b = (image.astype(np.float32).ravel() for image in (one, other))
     a, b = a - a.mean(), b - b.mean()
     return float(a @ b) >= MIN_CORRELATION * float(np.linalg.norm(a) * np.linalg.norm(b)) > 0

@@ -6,8 +6,10 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.data import Dataset, Options, Source, Splits, notes
 from edgecnn.data.content_hashes import UNREADABLE, content_hashes
@@ -69,7 +71,7 @@ class _Folder:
         said = (*self._notes(decoded), *duplicate_notes(parts, names))
         return Splits(parts["train"], parts["validation"], parts["test"], notes=said, fitted=True)
 
-    def _rows(self, intact: np.ndarray) -> dict[str, np.ndarray]:
+    def _rows(self, intact: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """The rows of each split, of those that are `intact`."""
         layout = self._layout
         part_of = np.array([layout.pictures[row].part for row in intact])
@@ -85,7 +87,7 @@ class _Folder:
         given = {split: intact[part_of == split] for split in SPLITS if split not in drawn}
         return given | {split: pool[rows] for split, rows in drawn.items()}
 
-    def _check(self, intact: np.ndarray) -> None:
+    def _check(self, intact: NDArray[Any]) -> None:
         layout = self._layout
         for label, class_name in enumerate(layout.class_names):
             if not np.any(self._labels[intact] == label):

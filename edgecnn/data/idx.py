@@ -10,15 +10,17 @@ import hashlib
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.errors import DataError
 
 UNSIGNED_BYTE = 0x08
 
 
-def read_idx(path: Path, *, sha256: str, fix: str) -> np.ndarray:
+def read_idx(path: Path, *, sha256: str, fix: str) -> NDArray[Any]:
     """The uint8 array in the gzipped IDX file at `path`; its *unpacked* bytes must have the hash `sha256`.
 
     Unpacked, because distributors recompress the archives. Raises DataError, with both hashes and with `fix`,
@@ -44,7 +46,7 @@ def read_idx(path: Path, *, sha256: str, fix: str) -> np.ndarray:
     return parse_idx(raw, where=str(path))
 
 
-def parse_idx(raw: bytes, *, where: str) -> np.ndarray:
+def parse_idx(raw: bytes, *, where: str) -> NDArray[Any]:
     """The uint8 array of an unpacked IDX file. Raises DataError where header and length disagree."""
     if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] != UNSIGNED_BYTE:
         raise DataError("not an IDX file of unsigned bytes", where=where)

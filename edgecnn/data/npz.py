@@ -7,8 +7,10 @@ import json
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.data import Dataset, Options, Source, Splits
 from edgecnn.data.content_hashes import content_hashes
@@ -114,8 +116,8 @@ class _File:
         return Splits(parts["train"], parts["validation"], parts["test"], notes=said)
 
     def _drawn(
-        self, images: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...], options: Options
-    ) -> dict[str, np.ndarray]:
+        self, images: NDArray[Any], labels: NDArray[Any], class_names: tuple[str, ...], options: Options
+    ) -> dict[str, NDArray[Any]]:
         """The rows of `images` for each split that the file lacks; those that stay in train come last."""
         drawn = draw_splits(
             labels,
@@ -127,7 +129,7 @@ class _File:
         )
         return {**{split: rows for split, rows in drawn.items() if split != "train"}, "train": drawn["train"]}
 
-    def _images(self, name: str, channels: int) -> np.ndarray:
+    def _images(self, name: str, channels: int) -> NDArray[Any]:
         """uint8 [n, height, width, channels]."""
         images = self._array(name)
         if images.dtype != np.uint8:
@@ -150,7 +152,7 @@ class _File:
             )
         return images
 
-    def _labels(self, name: str) -> np.ndarray:
+    def _labels(self, name: str) -> NDArray[Any]:
         """int64 [n], from [n] or [n, 1] of integers."""
         labels = self._array(name)
         if labels.ndim == 2 and labels.shape[1] == 1:
@@ -169,10 +171,10 @@ class _File:
         except _DAMAGES as fault:
             raise self._fault(f"not a readable .npz file ({fault})", f"save it so: {EXAMPLE}") from fault
 
-    def _array(self, name: str) -> np.ndarray:
+    def _array(self, name: str) -> NDArray[Any]:
         try:
             with np.load(self.path, allow_pickle=False) as arrays:
-                array: np.ndarray = arrays[name]
+                array: NDArray[Any] = arrays[name]
                 return array
         except _DAMAGES as fault:
             raise self._fault(

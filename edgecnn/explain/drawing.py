@@ -87,7 +87,7 @@ def heat_over(picture: Image.Image, heat: NDArray[np.float32]) -> Image.Image:
     return Image.fromarray(np.rint(mixed).astype(np.uint8))
 
 
-def colours(values: NDArray[np.floating]) -> NDArray[np.float64]:
+def colours(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """The HEAT colour of each value in 0..1: [height, width] -> [height, width, 3]."""
     places = np.linspace(0, 1, len(HEAT))
     return np.stack([np.interp(values, places, HEAT[:, channel]) for channel in range(3)], axis=-1)
@@ -178,7 +178,8 @@ def _as_pixels(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     low, high = float(values.min()), float(values.max())
     if high == low:
         return np.full(values.shape, 128, np.uint8)
-    return np.rint(255 * (values - low) / (high - low)).astype(np.uint8)
+    result: NDArray[np.uint8] = np.rint(255 * (values - low) / (high - low)).astype(np.uint8)
+    return result
 
 
 def _text(

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
@@ -28,10 +30,10 @@ class Explanation:
     `probabilities` are those of the float network, float64 [n_classes].
     """
 
-    heat: np.ndarray
+    heat: NDArray[Any]
     layer: str
     map_size: tuple[int, int]
-    probabilities: np.ndarray
+    probabilities: NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,11 @@ class Layers:
     picture the feature maps behind it and at the last place, each float32 [channels, height, width], by layer.
     """
 
-    filters: np.ndarray
-    feature_maps: dict[str, np.ndarray]
+    filters: NDArray[Any]
+    feature_maps: dict[str, NDArray[Any]]
 
 
-def explain(model: nn.Module, image_nchw: np.ndarray, class_index: int) -> Explanation:
+def explain(model: nn.Module, image_nchw: NDArray[Any], class_index: int) -> Explanation:
     """What in the normalized picture, float32 [1, channels, height, width], speaks for `class_index`.
 
     Raises ModelError where the network has no feature map with places before its last layer.
@@ -69,7 +71,7 @@ def explain(model: nn.Module, image_nchw: np.ndarray, class_index: int) -> Expla
     )
 
 
-def look_inside(model: nn.Module, image_nchw: np.ndarray) -> Layers:
+def look_inside(model: nn.Module, image_nchw: NDArray[Any]) -> Layers:
     """The first convolution's filters, and the feature maps behind it and at the last place for one picture.
 
     Raises ModelError for a network without a convolution.
@@ -99,7 +101,7 @@ def _map_of(layer: str) -> Callable[[nn.Module, torch.Tensor], torch.Tensor]:
     return run
 
 
-def _tensor(model: nn.Module, image_nchw: np.ndarray) -> torch.Tensor:
+def _tensor(model: nn.Module, image_nchw: NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(image_nchw).to(next(model.parameters()).device)
 
 

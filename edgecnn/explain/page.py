@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
@@ -49,7 +49,7 @@ def explained(
     )
 
 
-def _as_seen(path: Path, pixels: np.ndarray, pre: Preprocessing) -> Image.Image:
+def _as_seen(path: Path, pixels: NDArray[Any], pre: Preprocessing) -> Image.Image:
     """The part of the picture that the network sees, in more pixels where the file has them."""
     seen = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     if path.suffix.lower() == ".npy":

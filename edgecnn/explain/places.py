@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,7 +69,10 @@ def _or_even(places: NDArray[np.float64], size: int) -> NDArray[np.float64]:
 
 
 def spread(
-    values: NDArray[np.floating], rows: NDArray[np.float64], columns: NDArray[np.float64], size: tuple[int, ...]
+    values: NDArray[np.floating[Any]],
+    rows: NDArray[np.float64],
+    columns: NDArray[np.float64],
+    size: tuple[int, ...],
 ) -> NDArray[np.float32]:
     """`values` [map height, map width], which lie at `rows` and `columns`, over a picture of `size` (height,
     width): linear between the cells, and as the outermost cell beyond them.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import numpy_helper, shape_inference
 
 # Types that weights and biases are stored in.
@@ -99,7 +101,7 @@ def tflite_storage(tflite: bytes) -> Storage:
     )
 
 
-def _stored_weights(tflite: bytes) -> Iterator[tuple[str, int, np.ndarray]]:
+def _stored_weights(tflite: bytes) -> Iterator[tuple[str, int, NDArray[Any]]]:
     """Type, number of values and bytes of each constant that holds weights or biases; shared ones once.
 
     int32 without a scale is no bias, but a shape or axes.
@@ -121,7 +123,7 @@ def _stored_weights(tflite: bytes) -> Iterator[tuple[str, int, np.ndarray]]:
             yield dtype, n_values, model.Buffers(buffer).DataAsNumpy()
 
 
-def _numbers(dtype: str, n_values: int, content: np.ndarray) -> tuple[np.ndarray, int]:
+def _numbers(dtype: str, n_values: int, content: NDArray[Any]) -> tuple[NDArray[Any], int]:
     """The values of a tensor, and the bits that each takes. Of int4 the lower half of a byte is first."""
     if dtype != "int4":
         return content.view(dtype), WEIGHT_BITS[dtype]
@@ -129,7 +131,7 @@ def _numbers(dtype: str, n_values: int, content: np.ndarray) -> tuple[np.ndarray
     return np.where(halves > 7, halves - 16, halves), WEIGHT_BITS[dtype]
 
 
-def _entropy_bits(numbers: np.ndarray, bits: int) -> float:
+def _entropy_bits(numbers: NDArray[Any], bits: int) -> float:
     _, counts = np.unique(numbers, return_counts=True)
     coded = float(-np.sum(counts * np.log2(counts / numbers.size)))
     table = counts.size * bits if np.issubdtype(numbers.dtype, np.floating) else 0

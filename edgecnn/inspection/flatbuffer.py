@@ -76,7 +76,8 @@ class FlatReader:
         if key not in self._vectors:
             start, count = self.vector(position, item, kind)
             self._vectors[key] = struct.unpack_from(f"<{count}{item}", self.data, start)
-        return self._vectors[key]
+        result: tuple[Any, ...] = self._vectors[key]
+        return result
 
     def text(self, position: int, kind: str) -> str:
         key = (position, "text")
@@ -85,7 +86,8 @@ class FlatReader:
             start = position + 4
             self.mark(position, start + count + 1, kind)  # a zero byte ends it
             self._vectors[key] = self.data[start : start + count].decode("utf-8", "replace")
-        return self._vectors[key]
+        result: str = self._vectors[key]
+        return result
 
     def tables(self, position: int, kind: str) -> tuple[Table, ...]:
         key = (position, "tables")
@@ -94,7 +96,8 @@ class FlatReader:
             self._vectors[key] = tuple(
                 self.table(position + 4 + 4 * i + offset, kind) for i, offset in enumerate(offsets)
             )
-        return self._vectors[key]
+        result: tuple[Table, ...] = self._vectors[key]
+        return result
 
     def bytes_by_kind(self) -> Counter[str]:
         """How many bytes each kind has. Bytes of two ranges count for the one that starts first."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.ondevice import environment
 from edgecnn.ondevice.manifest import DeviceError, TensorSpec
@@ -110,7 +111,7 @@ def _check(plan: Plan) -> None:
         raise DeviceError(f"nothing can be measured with {plan}", "ask for at least one sample")
 
 
-def example_input(spec: TensorSpec) -> np.ndarray:
+def example_input(spec: TensorSpec) -> NDArray[Any]:
     """A seeded random batch of one, in the shape and dtype of the input."""
     shape = (1, *spec.shape[1:])
     if spec.shape[0] > 1:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.ondevice.manifest import DeviceError, Manifest, TensorSpec
 from edgecnn.ondevice.preprocess import check_images, model_input
@@ -21,11 +23,11 @@ LARGEST_BATCH_VALUES = 16 * 2**20
 def evaluate(
     model: Path,
     manifest: Manifest,
-    images_nhwc: np.ndarray,
+    images_nhwc: NDArray[Any],
     runtime_name: str,
     num_threads: int = 1,
     optimize: bool = True,
-) -> np.ndarray:
+) -> NDArray[Any]:
     """The raw outputs for uint8 images [n, height, width, channels]: [n, classes] in the output's own dtype.
 
     Raises DeviceError where the model cannot be loaded, or model, manifest and images do not fit together.
@@ -35,7 +37,7 @@ def evaluate(
     return evaluate_loaded(runtime, manifest, images_nhwc)
 
 
-def evaluate_loaded(runtime: Runtime, manifest: Manifest, images_nhwc: np.ndarray) -> np.ndarray:
+def evaluate_loaded(runtime: Runtime, manifest: Manifest, images_nhwc: NDArray[Any]) -> NDArray[Any]:
     """`evaluate` for a model that is loaded already."""
     spec = input_spec(runtime, manifest)
     output = runtime.single_output()
@@ -46,10 +48,11 @@ def evaluate_loaded(runtime: Runtime, manifest: Manifest, images_nhwc: np.ndarra
         outputs.append(_run(runtime, batch))
     if not outputs:
         return np.empty((0, *output.shape[1:]), dtype=output.dtype)
-    return np.concatenate(outputs).reshape(len(images_nhwc), -1)
+    result: NDArray[Any] = np.concatenate(outputs).reshape(len(images_nhwc), -1)
+    return result
 
 
-def _run(runtime: Runtime, batch: np.ndarray) -> np.ndarray:
+def _run(runtime: Runtime, batch: NDArray[Any]) -> NDArray[Any]:
     """The first output for a batch of any size, cut to the batch size that the model takes."""
     if isinstance(runtime, TFLiteInterpreter) and runtime.inputs[0].shape[0] == 1:
         return runtime.run_each(batch)

@@ -6,9 +6,10 @@ import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.ondevice.evaluate import evaluate_loaded
 from edgecnn.ondevice.manifest import DeviceError, Manifest, TensorSpec
@@ -135,14 +136,15 @@ def as_text(prediction: Prediction) -> str:
     return f"{Path(prediction.picture).name}: {answer} ({told})"
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
+def softmax(logits: NDArray[Any]) -> NDArray[Any]:
     """Probabilities along the last axis, float64; the largest logit is subtracted against overflow."""
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     powers = np.exp(shifted)
-    return powers / powers.sum(axis=-1, keepdims=True)
+    result: NDArray[Any] = powers / powers.sum(axis=-1, keepdims=True)
+    return result
 
 
-def probabilities(outputs: np.ndarray, manifest: Manifest, spec: Optional[TensorSpec] = None) -> np.ndarray:
+def probabilities(outputs: NDArray[Any], manifest: Manifest, spec: Optional[TensorSpec] = None) -> NDArray[Any]:
     """Probabilities, float64 [n, classes], of a model's raw `outputs`; `spec` is that of its output, by default
     the manifest's. Raises DeviceError for integers of unknown scale.
     """
@@ -158,7 +160,7 @@ def probabilities(outputs: np.ndarray, manifest: Manifest, spec: Optional[Tensor
     return softmax(outputs) if manifest.output == "logits" else outputs.astype(np.float64)
 
 
-def _best(probabilities: np.ndarray, manifest: Manifest, top_k: int) -> Tuple[Guess, ...]:
+def _best(probabilities: NDArray[Any], manifest: Manifest, top_k: int) -> Tuple[Guess, ...]:
     # A stable sort: of equal classes the lowest index comes first, as everywhere.
     order = np.argsort(-probabilities, kind="stable")[:top_k]
     names = manifest.class_names

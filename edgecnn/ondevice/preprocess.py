@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Tuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.ondevice.manifest import DeviceError, Preprocessing, TensorSpec
 
@@ -18,7 +19,7 @@ _PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 MAX_PIXELS = 64_000_000
 
 
-def decode_picture(path: Path, preprocessing: Preprocessing) -> np.ndarray:
+def decode_picture(path: Path, preprocessing: Preprocessing) -> NDArray[Any]:
     """A picture file, turned as its EXIF says, grey or RGB, fitted to the model's size; or a .npy file as it
     is.
 
@@ -94,7 +95,7 @@ def _used_part(picture_size: Tuple[int, int], preprocessing: Preprocessing) -> T
     return (left, top, left + kept_width, top + kept_height)
 
 
-def fit_images(images_nhwc: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+def fit_images(images_nhwc: NDArray[Any], preprocessing: Preprocessing) -> NDArray[Any]:
     """uint8 [n, any height, any width, channels] at the model's size, each as `fit` does it."""
     from PIL import Image
 
@@ -136,7 +137,7 @@ def _flatten(picture: Any, image_module: Any) -> Any:
     return picture
 
 
-def _read_array(path: Path, preprocessing: Preprocessing) -> np.ndarray:
+def _read_array(path: Path, preprocessing: Preprocessing) -> NDArray[Any]:
     pixels = load_images(path)
     wanted = (preprocessing.height, preprocessing.width, preprocessing.channels)
     if pixels.ndim == 2 and preprocessing.channels == 1:
@@ -151,7 +152,7 @@ def _read_array(path: Path, preprocessing: Preprocessing) -> np.ndarray:
     return np.array(pixels)
 
 
-def load_images(path: Path) -> np.ndarray:
+def load_images(path: Path) -> NDArray[Any]:
     """The uint8 array in a .npy file, mapped and not read: a board may have less memory than the test set.
 
     Raises DeviceError where the file is missing, not .npy, or of another dtype.
@@ -166,7 +167,7 @@ def load_images(path: Path) -> np.ndarray:
     return images
 
 
-def check_images(images_nhwc: np.ndarray, preprocessing: Preprocessing) -> None:
+def check_images(images_nhwc: NDArray[Any], preprocessing: Preprocessing) -> None:
     """Raises DeviceError where the images have not the size that the model takes."""
     wanted = (preprocessing.height, preprocessing.width, preprocessing.channels)
     if images_nhwc.dtype != np.uint8 or images_nhwc.ndim != 4 or images_nhwc.shape[1:] != wanted:
@@ -177,7 +178,7 @@ def check_images(images_nhwc: np.ndarray, preprocessing: Preprocessing) -> None:
         )
 
 
-def normalize(images_nhwc: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+def normalize(images_nhwc: NDArray[Any], preprocessing: Preprocessing) -> NDArray[Any]:
     """`(x / 255 - mean) / std` in float32: uint8 [..., channels] -> float32 of the same shape."""
     mean = np.array(preprocessing.mean, dtype=np.float32)
     std = np.array(preprocessing.std, dtype=np.float32)
@@ -188,7 +189,7 @@ def normalize(images_nhwc: np.ndarray, preprocessing: Preprocessing) -> np.ndarr
     return scaled
 
 
-def quantize(values: np.ndarray, scale: float, zero_point: int, dtype: str) -> np.ndarray:
+def quantize(values: NDArray[Any], scale: float, zero_point: int, dtype: str) -> NDArray[Any]:
     """`saturate(round_half_even(x / scale) + zero_point)` as int8 or uint8.
 
     Divides in float32, as ONNX's QuantizeLinear does in onnxruntime: multiplying by 1 / scale, or dividing in
@@ -198,15 +199,16 @@ def quantize(values: np.ndarray, scale: float, zero_point: int, dtype: str) -> n
     steps = np.rint(values.astype(np.float32, copy=False) / np.float32(scale))
     # Clipped before the zero point is added: a huge quotient has no exact float32 sum, let alone an integer.
     np.clip(steps, limits.min - zero_point, limits.max - zero_point, out=steps)
-    return (steps.astype(np.int32) + zero_point).astype(dtype)
+    result: NDArray[Any] = (steps.astype(np.int32) + zero_point).astype(dtype)
+    return result
 
 
-def dequantize(values: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
+def dequantize(values: NDArray[Any], scale: float, zero_point: int) -> NDArray[Any]:
     """`(q - zero_point) * scale` in float32."""
     return (values.astype(np.int32) - zero_point).astype(np.float32) * np.float32(scale)
 
 
-def to_layout(images_nhwc: np.ndarray, layout: str) -> np.ndarray:
+def to_layout(images_nhwc: NDArray[Any], layout: str) -> NDArray[Any]:
     """[n, h, w, c] in the layout that the model takes, contiguous. DeviceError for an unknown layout."""
     if layout == "NHWC":
         return images_nhwc
@@ -216,8 +218,8 @@ def to_layout(images_nhwc: np.ndarray, layout: str) -> np.ndarray:
 
 
 def model_input(
-    images_nhwc: np.ndarray, preprocessing: Preprocessing, layout: str, spec: TensorSpec
-) -> np.ndarray:
+    images_nhwc: NDArray[Any], preprocessing: Preprocessing, layout: str, spec: TensorSpec
+) -> NDArray[Any]:
     """uint8 [n, h, w, c] -> the batch that a model takes, in dtype and quantization of its input `spec`."""
     values = normalize(images_nhwc, preprocessing)
     if spec.dtype in ("int8", "uint8"):

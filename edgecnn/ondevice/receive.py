@@ -33,7 +33,7 @@ class ReceiveError(Exception):
     """(what is wrong, how to mend it)"""
 
 
-def main(arguments: list) -> None:
+def main(arguments: "list[str]") -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
     try:
@@ -122,7 +122,7 @@ def bytes_of(folder: Path) -> int:
         return 0  # it went at this moment
 
 
-def answer(value: dict) -> None:
+def answer(value: "dict[str, object]") -> None:
     try:
         print("edgecnn-answer:" + json.dumps(value), flush=True)
     except OSError:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, List
+from typing import Any, Dict, List
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.ondevice.manifest import DeviceError
 from edgecnn.ondevice.runtimes import load_model
@@ -13,11 +14,11 @@ from edgecnn.ondevice.runtimes import load_model
 
 def run(
     model: Path,
-    inputs: Dict[str, np.ndarray],
+    inputs: Dict[str, NDArray[Any]],
     runtime_name: str,
     num_threads: int = 1,
     optimize: bool = True,
-) -> Dict[str, np.ndarray]:
+) -> Dict[str, NDArray[Any]]:
     """The outputs by name, each [n, *output shape], of `inputs` by name, each [n, *input shape].
 
     Each of the n rows is one inference. Raises DeviceError where the model cannot be loaded or takes other
@@ -30,7 +31,7 @@ def run(
             f"the model takes the inputs {', '.join(expected)}; given were {', '.join(inputs)}",
             "name each input once",
         )
-    rows: List[List[np.ndarray]] = [
+    rows: List[List[NDArray[Any]]] = [
         runtime.run_all([inputs[name][row] for name in expected])
         for row in range(len(next(iter(inputs.values()))))
     ]

@@ -66,7 +66,7 @@ def _run(command: List[str], timeout_s: float) -> Dict[str, Any]:
         _kill(process)
 
 
-def _read_all(process: subprocess.Popen, end: float) -> Any:
+def _read_all(process: subprocess.Popen[bytes], end: float) -> Any:
     """What the process writes until it closes both pipes, and whether its time was up before."""
     assert process.stdout is not None and process.stderr is not None
     texts = [bytearray(), bytearray()]
@@ -89,7 +89,7 @@ def _read_all(process: subprocess.Popen, end: float) -> Any:
     return texts, False
 
 
-def _kill(process: subprocess.Popen) -> None:
+def _kill(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

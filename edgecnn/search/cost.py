@@ -12,9 +12,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from edgecnn import files
@@ -69,7 +71,7 @@ def _operators(model: onnx.ModelProto) -> list[str]:
     return [node.op_type for node in model.graph.node]
 
 
-def _constants(model: onnx.ModelProto) -> dict[tuple[int, int], np.ndarray]:
+def _constants(model: onnx.ModelProto) -> dict[tuple[int, int], NDArray[Any]]:
     """Every constant by where it is used: (position of the node, of its argument). Graphs of other widths
     share other constants, and name them otherwise.
     """
@@ -82,7 +84,7 @@ def _constants(model: onnx.ModelProto) -> dict[tuple[int, int], np.ndarray]:
     }
 
 
-def _slopes(base: np.ndarray, narrow: list[np.ndarray], removed: list[int]) -> np.ndarray:
+def _slopes(base: NDArray[Any], narrow: list[NDArray[Any]], removed: list[int]) -> NDArray[Any]:
     """How each value of `base` grows with each layer: int [*base.shape, layers]."""
     columns = [(base - one) // n for one, n in zip(narrow, removed, strict=True)]
     if any(np.any(column * n != base - one) for column, one, n in zip(columns, narrow, removed, strict=True)):

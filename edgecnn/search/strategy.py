@@ -16,8 +16,10 @@ import heapq
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.search.candidates import Candidate, Trial, Widths, front
 
@@ -46,7 +48,7 @@ class Space:
     dense: Widths
     step: int
     cost: Callable[[Widths], float]
-    importance: tuple[np.ndarray, ...]
+    importance: tuple[NDArray[Any], ...]
 
     def rounded(self, widths: Sequence[float]) -> Widths:
         """The nearest widths of the space."""
@@ -117,7 +119,7 @@ def greedy_path(space: Space) -> Iterator[Candidate]:
         yield space.candidate(widths, "greedy")
 
 
-def _worth_of_least(importance: np.ndarray) -> np.ndarray:
+def _worth_of_least(importance: NDArray[Any]) -> NDArray[Any]:
     """What the n least important channels of a layer are worth together: [channels + 1], infinite for all.
 
     The sum for few of them; more as less of the layer is left, since the importance of each was found with all
@@ -126,7 +128,7 @@ def _worth_of_least(importance: np.ndarray) -> np.ndarray:
     removed = np.concatenate([[0.0], np.cumsum(np.sort(np.maximum(importance, 0)))])
     total = removed[-1] or 1.0
     with np.errstate(divide="ignore"):
-        worth: np.ndarray = -total * np.log(np.maximum(0, 1 - removed / total))
+        worth: NDArray[Any] = -total * np.log(np.maximum(0, 1 - removed / total))
     worth[-1] = np.inf
     return worth
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn import files, inspection, metrics
 from edgecnn.analysis import disagreements
@@ -185,10 +186,12 @@ def _disagreements(shop: Workshop, export: Stage, evaluate: Stage) -> Disagreeme
     )
 
 
-def _outputs(shop: Workshop, export: Stage, evaluate: Stage, key: str) -> np.ndarray:
+def _outputs(shop: Workshop, export: Stage, evaluate: Stage, key: str) -> NDArray[Any]:
     """The logits [n, classes] of an artifact's first run, as real numbers."""
     run = shop.store.facts(evaluate)["measurements"][key][0]
-    raw = np.load(shop.store.folder(evaluate) / f"{key}.{run['runtime']}.{run['num_threads']}.npy")
+    raw: NDArray[Any] = np.load(
+        shop.store.folder(evaluate) / f"{key}.{run['runtime']}.{run['num_threads']}.npy"
+    )
     if np.issubdtype(raw.dtype, np.floating):
         return raw
     file = next(one["file"] for one in shop.store.facts(export)["artifacts"] if one["key"] == key)

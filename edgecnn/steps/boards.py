@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn import metrics
 from edgecnn.data import Dataset
@@ -58,7 +60,7 @@ def board_parity(
     return records
 
 
-def _compared(expected: np.ndarray, found: np.ndarray, spec: TensorSpec) -> dict:
+def _compared(expected: NDArray[Any], found: NDArray[Any], spec: TensorSpec) -> dict[str, Any]:
     """In steps of the output's scale where it has one, else as a share of the largest logit."""
     if spec.scale is not None and spec.zero_point is not None:
         steps = metrics.parity(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn import metrics
 from edgecnn.data import Dataset
@@ -33,7 +35,7 @@ def thread_counts(environment: Environment) -> tuple[int, ...]:
     return tuple(sorted({1, environment.n_cores}))
 
 
-Outputs = dict[tuple[str, str, int], np.ndarray]
+Outputs = dict[tuple[str, str, int], NDArray[Any]]
 """(artifact key, runtime, threads) -> raw outputs [n_images, classes], in the output's own dtype."""
 
 
@@ -61,13 +63,13 @@ def run_all(
 
 def _with_all_threads(
     path: Path, runtime: str, test: Dataset, target: Target, environment: Environment
-) -> dict[int, np.ndarray]:
+) -> dict[int, NDArray[Any]]:
     """The outputs by thread count. The whole test set runs on all cores; a first part of it with fewer threads,
     and where that gives the same bits, as it does but for rare kernels, so would the rest.
     """
     manifest = read_manifest(path)
 
-    def run(n_images: int, threads: int) -> np.ndarray:
+    def run(n_images: int, threads: int) -> NDArray[Any]:
         return target.evaluate(path, manifest, test.images_nhwc[:n_images], runtime, num_threads=threads)
 
     *fewer, most = thread_counts(environment)
@@ -136,7 +138,7 @@ def accuracy_records(
     return records
 
 
-def dense_classes(outputs: Outputs) -> np.ndarray:
+def dense_classes(outputs: Outputs) -> NDArray[Any]:
     """What the dense float32 network says of each image: the labels of pictures that have none."""
     return metrics.top1(next(raw for (key, _, _), raw in outputs.items() if key == DENSE))
 

@@ -67,7 +67,8 @@ def stage_of(artifact: Path) -> Path:
         made = [folder / stages.FOLDER / name / key for name, key in needed.items()]
         networks = [place for place in made if (place / WEIGHTS_FILE).is_file()]
         if networks:
-            return networks[0 if variants[sha256] == "dense" else -1]
+            result: Path = networks[0 if variants[sha256] == "dense" else -1]
+            return result
     raise UsageError(
         "the float network that it was made from is not beside it",
         where=str(artifact),

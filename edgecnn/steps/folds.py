@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.data import Dataset
 from edgecnn.progress import Silent
@@ -49,7 +50,7 @@ def folds_notes(facts: dict[str, Any]) -> list[str]:
     ]
 
 
-def deal(labels: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
+def deal(labels: NDArray[Any], n_folds: int, seed: int) -> NDArray[Any]:
     """The fold of each picture, 0..n_folds-1: random, as many of each class in every fold as can be."""
     generator = np.random.default_rng(seed)
     # By class, at random within a class; dealt out in turn, so that the folds are of equal size, too.
@@ -68,7 +69,9 @@ def _together(train: Dataset, validation: Dataset) -> Dataset:
     )
 
 
-def _accuracy(shop: Workshop, together: Dataset, left_out: np.ndarray, checkpoints: Path, title: str) -> float:
+def _accuracy(
+    shop: Workshop, together: Dataset, left_out: NDArray[Any], checkpoints: Path, title: str
+) -> float:
     """The accuracy on the pictures `left_out` (bool [n]) of a network that was trained on the others."""
     from edgecnn.training.loop import train
 
@@ -86,5 +89,5 @@ def _accuracy(shop: Workshop, together: Dataset, left_out: np.ndarray, checkpoin
     return history[-1].validation_accuracy
 
 
-def _some(dataset: Dataset, rows: np.ndarray) -> Dataset:
+def _some(dataset: Dataset, rows: NDArray[Any]) -> Dataset:
     return Dataset(dataset.images_nhwc[rows], dataset.labels[rows], dataset.class_names, dataset.split)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn import confined, files, metrics
 from edgecnn.errors import ModelError
@@ -258,12 +259,12 @@ def _fault_of(shop: Workshop, model: onnx.ModelProto, file: Path, *, n_pictures:
     )
 
 
-def _run(path: Path, images: np.ndarray) -> list[np.ndarray]:
+def _run(path: Path, images: NDArray[Any]) -> list[NDArray[Any]]:
     """The outputs of the ONNX file for a batch. Raises DeviceError."""
     return load_model("onnxruntime", path).run_all([images])
 
 
-def _check_finite(logits: np.ndarray, file: Path) -> None:
+def _check_finite(logits: NDArray[Any], file: Path) -> None:
     if not np.isfinite(logits).all():
         raise ModelError(
             "it gives NaN or infinite logits on the validation pictures",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 import edgecnn
 from edgecnn.errors import UsageError
@@ -51,7 +52,7 @@ def manifest_for(
     )
 
 
-def onnx_outputs(shop: Workshop, path: Path, images_nhwc: np.ndarray) -> np.ndarray:
+def onnx_outputs(shop: Workshop, path: Path, images_nhwc: NDArray[Any]) -> NDArray[Any]:
     """The outputs [n, classes] of an ONNX file that is no artifact yet, on onnxruntime, in a process of its
     own. Raises TargetError.
     """

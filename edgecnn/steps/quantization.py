@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn import data, files, metrics
 from edgecnn.errors import QuantizationError, TargetError
@@ -123,18 +124,18 @@ class _Judge:
     """
 
     def __init__(
-        self, shop: Workshop, folder: Path, model: onnx.ModelProto, calibration: np.ndarray, dense_path: Path
+        self, shop: Workshop, folder: Path, model: onnx.ModelProto, calibration: NDArray[Any], dense_path: Path
     ) -> None:
         self.shop, self.folder, self.model, self.calibration = shop, folder, model, calibration
         self.dense_path = dense_path
 
     @cached_property
-    def labels(self) -> np.ndarray:
+    def labels(self) -> NDArray[Any]:
         validation = self.shop.splits.validation
         return validation.labels if self.shop.is_labelled else self.dense_answers
 
     @cached_property
-    def dense_answers(self) -> np.ndarray:
+    def dense_answers(self) -> NDArray[Any]:
         return _answers(self.shop, self.dense_path)
 
     @property
@@ -236,7 +237,7 @@ def _validation_accuracy(shop: Workshop, qdq_path: Path) -> float | None:
     return metrics.accuracy(_answers(shop, qdq_path), labels) if shop.is_labelled else None
 
 
-def _answers(shop: Workshop, path: Path) -> np.ndarray:
+def _answers(shop: Workshop, path: Path) -> NDArray[Any]:
     """The class [n] that an ONNX model gives each validation image, on onnxruntime."""
     try:
         return metrics.top1(onnx_outputs(shop, path, shop.splits.validation.images_nhwc))

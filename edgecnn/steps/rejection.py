@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn import metrics
 from edgecnn.data import Dataset
@@ -41,11 +42,12 @@ def threshold(path: Path, manifest: Manifest, validation: Dataset, keep: float) 
     return highest_threshold(best, keep)
 
 
-def highest_threshold(best: np.ndarray, keep: float) -> float:
+def highest_threshold(best: NDArray[Any], keep: float) -> float:
     """The highest threshold that at least the share `keep` of the probabilities `best` [n] reaches."""
     n_kept = math.ceil(keep * len(best) - 1e-9)
     lowest_kept = float(np.sort(best)[len(best) - n_kept])
-    return math.floor(lowest_kept * 10**DIGITS) / 10**DIGITS
+    result: float = math.floor(lowest_kept * 10**DIGITS) / 10**DIGITS
+    return result
 
 
 def with_rejection(
@@ -68,7 +70,7 @@ def with_rejection(
     }
 
 
-def figures(outputs: np.ndarray, manifest: Manifest, test: Dataset) -> Rejection | None:
+def figures(outputs: NDArray[Any], manifest: Manifest, test: Dataset) -> Rejection | None:
     """On how many of the `test` images a file that gave `outputs` answers, and on how many of those rightly."""
     if manifest.reject_below is None:
         return None

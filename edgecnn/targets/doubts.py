@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,6 +184,6 @@ def _emulated(environment: Environment) -> MeasurementWarning | None:
     )
 
 
-def _ratio(large: np.floating, small: np.floating) -> float:
+def _ratio(large: np.floating[Any], small: np.floating[Any]) -> float:
     # A coarse clock may read 0 for a very fast model.
     return float(large) / max(float(small), 1e-9)

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from edgecnn.errors import TargetError
 from edgecnn.target_file import Address
@@ -59,7 +59,7 @@ class Connection:
             folder = tempfile.mkdtemp(prefix="edgecnn-ssh-", dir="/tmp")
         self._folder = Path(folder)
         self._cleaner = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        self._master_ender: weakref.finalize | None = None
+        self._master_ender: weakref.finalize[Any, Any] | None = None
 
     @property
     def is_open(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from edgecnn.targets.record import LatencySummary
 
 
-def summarize(samples_ms: Sequence[float] | NDArray) -> LatencySummary:
+def summarize(samples_ms: Sequence[float] | NDArray[Any]) -> LatencySummary:
     """Order statistics of all samples; percentiles are interpolated linearly between neighbours."""
     samples = np.asarray(samples_ms, dtype=np.float64)
     if samples.ndim != 1 or len(samples) == 0:

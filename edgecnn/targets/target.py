@@ -87,7 +87,7 @@ class Target(ABC):
         optimize: bool = True,
         num_threads: int = 1,
         model_there: str | None = None,
-    ) -> NDArray:
+    ) -> NDArray[Any]:
         """The raw outputs of a model, [n, classes], in the dtype of its output (int8 logits or float32).
 
         `images_nhwc`: uint8 [n, height, width, channels], an array or a .npy file of it; preprocessing is the
@@ -108,7 +108,7 @@ class Target(ABC):
             ]
             return np.concatenate(outputs)
 
-    def _evaluate_part(self, arguments: list[str], images: Path, about: str, folder: Path) -> NDArray:
+    def _evaluate_part(self, arguments: list[str], images: Path, about: str, folder: Path) -> NDArray[Any]:
         output = folder / "output.npy"
         self._machine.run_to_file(
             [*arguments, "--images", self._machine.place(images)],
@@ -116,17 +116,18 @@ class Target(ABC):
             about=about,
             timeout_s=self.timeout_s,
         )
-        return np.load(output, allow_pickle=False)
+        result: NDArray[Any] = np.load(output, allow_pickle=False)
+        return result
 
     def run(
         self,
         model_path: Path,
-        inputs: Mapping[str, NDArray],
+        inputs: Mapping[str, NDArray[Any]],
         runtime: str,
         *,
         optimize: bool = True,
         num_threads: int = 1,
-    ) -> dict[str, NDArray]:
+    ) -> dict[str, NDArray[Any]]:
         """The outputs of a model by name, each [n, *output shape], for `inputs` by name, [n, *input shape].
 
         Each row is one inference; nothing is preprocessed.

@@ -7,10 +7,10 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
-import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Request:
 
 
 # (float model file, calibration images float32 [n, c, h, w], request, working folder) -> QDQ model
-Fit = Callable[[Path, np.ndarray, Request, Path], onnx.ModelProto]
+Fit = Callable[[Path, NDArray[Any], Request, Path], onnx.ModelProto]
 
 ENGINES = {
     "neural-compressor": "edgecnn.compress.engines.neural_compressor_engine",

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from edgecnn.compress.engines import Request
 from edgecnn.errors import QuantizationError
@@ -30,17 +31,17 @@ class _Images:
 
     batch_size = 1
 
-    def __init__(self, images_nchw: np.ndarray) -> None:
+    def __init__(self, images_nchw: NDArray[Any]) -> None:
         self._images = images_nchw
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, int]]:
+    def __iter__(self) -> Iterator[tuple[NDArray[Any], int]]:
         return ((image[None], 0) for image in self._images)
 
     def __len__(self) -> int:
         return len(self._images)
 
 
-def fit(float_path: Path, images_nchw: np.ndarray, request: Request, folder: Path) -> onnx.ModelProto:
+def fit(float_path: Path, images_nchw: NDArray[Any], request: Request, folder: Path) -> onnx.ModelProto:
     """The QDQ model of the float model at `float_path`: min-max ranges of float32 `images_nchw` [n, c, h, w],
     uint8 activations, symmetric int8 weights, per channel for convolutions. Scratch files go to `folder`.
 
@@ -61,7 +62,7 @@ def fit(float_path: Path, images_nchw: np.ndarray, request: Request, folder: Pat
     return model
 
 
-def _run(float_path: Path, images_nchw: np.ndarray, request: Request, folder: Path) -> Any:
+def _run(float_path: Path, images_nchw: NDArray[Any], request: Request, folder: Path) -> Any:
     """What neural-compressor gives: an object with `.model`, or None where it failed inside."""
     _restore_onnx_mapping()
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

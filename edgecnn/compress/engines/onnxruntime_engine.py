@@ -6,16 +6,17 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from edgecnn.compress.engines import Request
 
 DENSE_OPS = ("Gemm", "MatMul")
 
 
-def fit(float_path: Path, images_nchw: np.ndarray, request: Request, folder: Path) -> onnx.ModelProto:
+def fit(float_path: Path, images_nchw: NDArray[Any], request: Request, folder: Path) -> onnx.ModelProto:
     """The QDQ model of the float model at `float_path`: min-max ranges of float32 `images_nchw` [n, c, h, w],
     uint8 activations, symmetric int8 weights, per channel for convolutions. Scratch files go to `folder`.
     """
@@ -26,11 +27,11 @@ def fit(float_path: Path, images_nchw: np.ndarray, request: Request, folder: Pat
     model = onnx.load(float_path)
     input_name = model.graph.input[0].name
 
-    class Reader(CalibrationDataReader):
+    class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
         def __init__(self) -> None:
-            self._batches: Iterator[np.ndarray] = iter(images_nchw[:, None])
+            self._batches: Iterator[NDArray[Any]] = iter(images_nchw[:, None])
 
-        def get_next(self) -> dict[str, np.ndarray] | None:
+        def get_next(self) -> dict[str, NDArray[Any]] | None:
             batch = next(self._batches, None)
             return None if batch is None else {input_name: batch}
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from edgecnn.errors import QuantizationError
@@ -48,8 +49,8 @@ class QuantizedConstant:
 
     integers: str
     scale: str
-    values: np.ndarray
-    scales: np.ndarray
+    values: NDArray[Any]
+    scales: NDArray[Any]
     axis: int | None
 
 
@@ -65,7 +66,7 @@ class Graph:
     biases: Mapping[str, QuantizedConstant]
     scales: Mapping[str, float]
     scale_of: Mapping[str, str]
-    constants: Mapping[str, np.ndarray]
+    constants: Mapping[str, NDArray[Any]]
     input: str
     output: str
 
@@ -110,7 +111,7 @@ def _operation(node: onnx.NodeProto) -> Operation:
     return Operation(node.op_type, tuple(node.input), node.output[0], attributes)
 
 
-def _constant(node: onnx.NodeProto, constants: Mapping[str, np.ndarray]) -> QuantizedConstant:
+def _constant(node: onnx.NodeProto, constants: Mapping[str, NDArray[Any]]) -> QuantizedConstant:
     integers, scales = constants[node.input[0]], np.atleast_1d(constants[node.input[1]])
     axis = None
     if scales.size > 1:
@@ -123,7 +124,7 @@ def _constant(node: onnx.NodeProto, constants: Mapping[str, np.ndarray]) -> Quan
 
 
 def _rounding(
-    node: onnx.NodeProto, quantized: Mapping[str, onnx.NodeProto], constants: Mapping[str, np.ndarray]
+    node: onnx.NodeProto, quantized: Mapping[str, onnx.NodeProto], constants: Mapping[str, NDArray[Any]]
 ) -> Rounding:
     before = quantized.get(node.input[0])
     if before is None or list(before.input[1:]) != list(node.input[1:]) or len(node.input) < 3:

@@ -56,7 +56,8 @@ class QatNetwork(nn.Module):
                 for s in shares
             ]
         )
-        return top[:, 0] * shares[errors.argmin(dim=0)]
+        result: torch.Tensor = top[:, 0] * shares[errors.argmin(dim=0)]
+        return result
 
     def forward(self, images_nchw: torch.Tensor) -> torch.Tensor:
         values = {self.graph.input: images_nchw}
@@ -89,7 +90,8 @@ class QatNetwork(nn.Module):
         source, weight, bias = step.inputs[:3]
         input_scale = self.scales[key_of(self.graph.scale_of[source])].detach()
         scale = input_scale * self.weight_scales[key_of(weight)].detach()
-        return round_through(self.biases[key_of(bias)] / scale) * scale
+        result: torch.Tensor = round_through(self.biases[key_of(bias)] / scale) * scale
+        return result
 
     def quantized_weight(self, name: str) -> torch.Tensor:
         """The weights `name` in whole steps of their scales."""

@@ -39,7 +39,8 @@ def _gemm(inputs: Tensors, attributes: Attributes) -> torch.Tensor:
     a = a.T if attributes.get("transA") else a
     b = b.T if attributes.get("transB") else b
     product = attributes.get("alpha", 1.0) * (a @ b)
-    return product + attributes.get("beta", 1.0) * c[0] if c else product
+    result: torch.Tensor = product + attributes.get("beta", 1.0) * c[0] if c else product
+    return result
 
 
 def _max_pool(inputs: Tensors, attributes: Attributes) -> torch.Tensor:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from edgecnn.compress.qat.graph import QuantizedConstant
@@ -41,14 +43,17 @@ def trained_model(model: onnx.ModelProto, network: QatNetwork) -> onnx.ModelProt
     return written
 
 
-def _positive(scale: torch.Tensor) -> np.ndarray:
+def _positive(scale: torch.Tensor) -> NDArray[Any]:
     return np.maximum(scale.detach().cpu().numpy().astype(np.float32), np.float32(1e-9))
 
 
-def _integers(network: QatNetwork, name: str, constant: QuantizedConstant, scale: np.ndarray) -> np.ndarray:
+def _integers(network: QatNetwork, name: str, constant: QuantizedConstant, scale: NDArray[Any]) -> NDArray[Any]:
     values = network.weights[key_of(name)].detach().cpu().numpy()
     shape = [-1 if constant.axis == k else 1 for k in range(values.ndim)]
-    return np.clip(np.rint(values / scale.reshape(shape)), -network.largest, network.largest).astype(np.int8)
+    result: NDArray[Any] = np.clip(
+        np.rint(values / scale.reshape(shape)), -network.largest, network.largest
+    ).astype(np.int8)
+    return result
 
 
 def _write_bias(
@@ -74,10 +79,10 @@ class _Constants:
         self.arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
         self.made_by = {name: node for node in model.graph.node for name in node.output}
 
-    def set(self, name: str, array: np.ndarray | np.generic) -> None:
+    def set(self, name: str, array: NDArray[Any] | np.generic) -> None:
         self.arrays[name] = np.asarray(array)
 
-    def own(self, node: onnx.NodeProto, index: int, array: np.ndarray) -> None:
+    def own(self, node: onnx.NodeProto, index: int, array: NDArray[Any]) -> None:
         """`array` as a constant that only input `index` of `node` reads."""
         name = f"{node.output[0]}/{index}"
         self.arrays[name] = array

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.export.tflite.graph import Graph, Node, Value
 from edgecnn.export.tflite.model import Quantization
@@ -34,7 +37,9 @@ def fold_batch_norm(graph: Graph) -> None:
             _as_mul_add(graph, node, factor, offset)
 
 
-def _layer_before(graph: Graph, node: Node, factor: np.ndarray) -> tuple[Node | None, np.ndarray, list[Node]]:
+def _layer_before(
+    graph: Graph, node: Node, factor: NDArray[Any]
+) -> tuple[Node | None, NDArray[Any], list[Node]]:
     """(the layer that alone feeds the node, the factor from there, the nodes between the two).
 
     Quantization-aware training of torch puts a division between a convolution and its batch norm, which takes
@@ -59,7 +64,7 @@ def _layer_before(graph: Graph, node: Node, factor: np.ndarray) -> tuple[Node | 
         reader = producer
 
 
-def _can_scale(conv: Node, factor: np.ndarray) -> bool:
+def _can_scale(conv: Node, factor: NDArray[Any]) -> bool:
     """Whether each output channel can be multiplied by its factor: of integer weights, their scales."""
     weights, bias = conv.input(1), conv.input(2)
     if weights is None or not weights.is_constant or (bias is not None and not bias.is_constant):
@@ -74,7 +79,7 @@ def _channels_first(conv: Node) -> bool:
     return conv.op == "Conv" or (conv.op == "Gemm" and bool(conv.attributes.get("transB")))
 
 
-def _scale_outputs(conv: Node, factor: np.ndarray, offset: np.ndarray) -> None:
+def _scale_outputs(conv: Node, factor: NDArray[Any], offset: NDArray[Any]) -> None:
     """Multiplies each output channel by `factor` and adds `offset`."""
     weights, bias = conv.data_input(1), conv.constant(2)
     scaled = (
@@ -85,7 +90,7 @@ def _scale_outputs(conv: Node, factor: np.ndarray, offset: np.ndarray) -> None:
     conv.inputs = [conv.inputs[0], scaled, new_bias]
 
 
-def _scaled_integers(weights: Value, factor: np.ndarray) -> Value:
+def _scaled_integers(weights: Value, factor: NDArray[Any]) -> Value:
     """The same integers, which stand for other numbers."""
     old = weights.quantization
     assert old is not None
@@ -96,7 +101,7 @@ def _scaled_integers(weights: Value, factor: np.ndarray) -> Value:
     return Value(weights.name, weights.shape, weights.dtype, weights.data, quantization)
 
 
-def _scaled_floats(conv: Node, weights: Value, factor: np.ndarray) -> Value:
+def _scaled_floats(conv: Node, weights: Value, factor: NDArray[Any]) -> Value:
     numbers = weights.numbers().astype(np.float64)
     if _channels_first(conv):
         numbers = numbers * factor.reshape(-1, *[1] * (numbers.ndim - 1))
@@ -109,7 +114,7 @@ def _scaled_floats(conv: Node, weights: Value, factor: np.ndarray) -> Value:
     return Value(weights.name, weights.shape, "float32", numbers.astype(np.float32))
 
 
-def _as_depthwise(node: Node, factor: np.ndarray, offset: np.ndarray) -> None:
+def _as_depthwise(node: Node, factor: NDArray[Any], offset: NDArray[Any]) -> None:
     """A convolution of one weight a channel. As integers of 127 steps the weights are exact: between
     quantized layers it can be an integer operation.
     """
@@ -124,7 +129,7 @@ def _as_depthwise(node: Node, factor: np.ndarray, offset: np.ndarray) -> None:
     node.inputs = [node.inputs[0], weights, bias]
 
 
-def _as_mul_add(graph: Graph, node: Node, factor: np.ndarray, offset: np.ndarray) -> None:
+def _as_mul_add(graph: Graph, node: Node, factor: NDArray[Any], offset: NDArray[Any]) -> None:
     source, output = node.data_input(), node.output
     shape = (-1, *[1] * (len(source.shape) - 2))
     scaled = Value(f"{output.name}_scaled", output.shape)

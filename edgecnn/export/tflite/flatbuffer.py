@@ -7,6 +7,7 @@ from typing import Any
 
 import flatbuffers
 import numpy as np
+from numpy.typing import NDArray
 
 BUFFER_ALIGNMENT = 16
 
@@ -57,7 +58,7 @@ class FlatWriter:
             self._known["string", text] = self.builder.CreateString(text)
         return self._known["string", text]
 
-    def numbers(self, values: np.ndarray) -> int:
+    def numbers(self, values: NDArray[Any]) -> int:
         """A vector of scalars."""
         key = (values.dtype.str, values.tobytes())
         if key not in self._known:
@@ -68,7 +69,7 @@ class FlatWriter:
         """How many bytes of padding a constant of that many bytes would need if it were written now."""
         return int(-(self.builder.Offset() + n_bytes) % BUFFER_ALIGNMENT)
 
-    def constant(self, data: np.ndarray) -> int:
+    def constant(self, data: NDArray[Any]) -> int:
         """A vector of bytes whose first byte lies on BUFFER_ALIGNMENT."""
         self.builder.Prep(BUFFER_ALIGNMENT, data.size)
         return int(self.builder.CreateNumpyVector(data))

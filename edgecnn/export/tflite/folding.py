@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 Attributes = dict[str, Any]
 Folder = Callable[[Attributes, list[Any]], Any]
@@ -55,7 +56,7 @@ def slices_of(attributes: Attributes, arrays: list[Any], rank: int) -> tuple[sli
     return tuple(index)
 
 
-def reshaped(shape: tuple[int, ...], wanted: np.ndarray, *, allow_zero: bool = False) -> tuple[int, ...]:
+def reshaped(shape: tuple[int, ...], wanted: NDArray[Any], *, allow_zero: bool = False) -> tuple[int, ...]:
     """ONNX Reshape's result: 0 copies a dimension, -1 takes what is left."""
     result = [
         shape[i] if size == 0 and not allow_zero else int(size) for i, size in enumerate(wanted.reshape(-1))
@@ -66,33 +67,37 @@ def reshaped(shape: tuple[int, ...], wanted: np.ndarray, *, allow_zero: bool = F
     return tuple(result)
 
 
-def expanded(array: np.ndarray, axes: list[int]) -> np.ndarray:
+def expanded(array: NDArray[Any], axes: list[int]) -> NDArray[Any]:
     return np.expand_dims(array, tuple(axes))
 
 
-def _squeeze(attributes: Attributes, arrays: list[Any]) -> np.ndarray:
+def _squeeze(attributes: Attributes, arrays: list[Any]) -> NDArray[Any]:
     axes = axes_of(attributes, arrays)
-    return np.squeeze(arrays[0], None if axes is None else tuple(axes))
+    result: NDArray[Any] = np.squeeze(arrays[0], None if axes is None else tuple(axes))
+    return result
 
 
-def _concat(attributes: Attributes, arrays: list[Any]) -> np.ndarray:
+def _concat(attributes: Attributes, arrays: list[Any]) -> NDArray[Any]:
     return np.concatenate(arrays, attributes["axis"])
 
 
-def _divide(_: Attributes, arrays: list[Any]) -> np.ndarray:
+def _divide(_: Attributes, arrays: list[Any]) -> NDArray[Any]:
     a, b = arrays
+    quotient: NDArray[Any]
     if np.issubdtype(a.dtype, np.integer):
-        return (np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))).astype(a.dtype)
-    return a / b
+        quotient = (np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))).astype(a.dtype)
+    else:
+        quotient = a / b
+    return quotient
 
 
-def _constant_of_shape(attributes: Attributes, arrays: list[Any]) -> np.ndarray:
+def _constant_of_shape(attributes: Attributes, arrays: list[Any]) -> NDArray[Any]:
     fill = attributes.get("value", np.zeros(1, np.float32))
     return np.full(tuple(arrays[0]), fill.reshape(-1)[0], fill.dtype)
 
 
-def _reduce(function: Callable[..., np.ndarray]) -> Folder:
-    def fold(attributes: Attributes, arrays: list[Any]) -> np.ndarray:
+def _reduce(function: Callable[..., NDArray[Any]]) -> Folder:
+    def fold(attributes: Attributes, arrays: list[Any]) -> NDArray[Any]:
         axes = reduced_axes(attributes, arrays, np.ndim(arrays[0]))
         return function(arrays[0], axis=axes, keepdims=bool(attributes.get("keepdims", 1)))
 
@@ -104,7 +109,8 @@ def folded_size(op: str, attributes: Attributes, arrays: list[Any]) -> int:
     shapes = [np.shape(array) for array in arrays if array is not None]
     if op == "Range":
         start, end, step = (array.item() for array in arrays)
-        return max(0, math.ceil((end - start) / step))
+        result: int = max(0, math.ceil((end - start) / step))
+        return result
     if op in ("ConstantOfShape", "Expand"):
         wanted = tuple(int(size) for size in np.atleast_1d(arrays[-1]))
         return math.prod(np.broadcast_shapes(shapes[0], wanted) if op == "Expand" else wanted)

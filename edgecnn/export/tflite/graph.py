@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.export.tflite.model import Quantization
 
@@ -22,14 +22,14 @@ class Value:
     name: str
     shape: tuple[int, ...]
     dtype: str = "float32"
-    data: np.ndarray | None = None
+    data: NDArray[Any] | None = None
     quantization: Quantization | None = None
 
     @property
     def is_constant(self) -> bool:
         return self.data is not None
 
-    def numbers(self) -> np.ndarray:
+    def numbers(self) -> NDArray[Any]:
         """What the constant stands for: dequantized where it is quantized."""
         assert self.data is not None, self.name
         return self.quantization.dequantize(self.data) if self.quantization else self.data
@@ -54,7 +54,7 @@ class Node:
         assert value is not None, f"{self.op} {self.name} has no input {index}"
         return value
 
-    def constant(self, index: int) -> np.ndarray | None:
+    def constant(self, index: int) -> NDArray[Any] | None:
         """The numbers of a constant input, None where it is left out or computed."""
         value = self.input(index)
         return value.numbers() if value is not None and value.is_constant else None

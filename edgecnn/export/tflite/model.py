@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,8 +17,8 @@ class Quantization:
     channel axis (TFLite: quantized_dimension), None where there is one scale for the whole tensor.
     """
 
-    scale: np.ndarray
-    zero_point: np.ndarray
+    scale: NDArray[Any]
+    zero_point: NDArray[Any]
     axis: int | None = None
 
     @classmethod
@@ -45,25 +46,27 @@ class Quantization:
             return self
         return Quantization(self.scale[channels], self.zero_point[channels], self.axis)
 
-    def broadcast(self, values: np.ndarray, rank: int) -> np.ndarray:
+    def broadcast(self, values: NDArray[Any], rank: int) -> NDArray[Any]:
         """`values` (one a channel) shaped to multiply a tensor of that rank."""
         if self.axis is None:
             return values.reshape(())
         return values.reshape([-1 if axis == self.axis else 1 for axis in range(rank)])
 
-    def dequantize(self, integers: np.ndarray) -> np.ndarray:
+    def dequantize(self, integers: NDArray[Any]) -> NDArray[Any]:
         """The float32 numbers that the integers stand for."""
         zero_point = self.broadcast(self.zero_point, integers.ndim)
         scale = self.broadcast(self.scale, integers.ndim)
-        return ((integers.astype(np.int64) - zero_point) * scale).astype(np.float32)
+        result: NDArray[Any] = ((integers.astype(np.int64) - zero_point) * scale).astype(np.float32)
+        return result
 
-    def quantize(self, values: np.ndarray, dtype: str) -> np.ndarray:
+    def quantize(self, values: NDArray[Any], dtype: str) -> NDArray[Any]:
         """The nearest integers of `dtype`, ties to even, saturated."""
         scale = self.broadcast(self.scale, values.ndim).astype(np.float64)
         zero_point = self.broadcast(self.zero_point, values.ndim)
         limits = np.iinfo(dtype)
         integers = np.rint(values.astype(np.float64) / scale) + zero_point
-        return np.clip(integers, limits.min, limits.max).astype(dtype)
+        result: NDArray[Any] = np.clip(integers, limits.min, limits.max).astype(dtype)
+        return result
 
 
 @dataclass(eq=False)
@@ -77,11 +80,11 @@ class Tensor:
 
     shape: tuple[int, ...]
     dtype: str
-    data: np.ndarray | None = None
+    data: NDArray[Any] | None = None
     quantization: Quantization | None = None
     name: str | None = None
     permutation: tuple[int, ...] = ()
-    columns: np.ndarray | None = None
+    columns: NDArray[Any] | None = None
     base: Tensor | None = None
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.inliner
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from edgecnn.errors import ConversionError
@@ -261,7 +262,7 @@ def _opset(model: onnx.ModelProto) -> int:
     return int(versions[0])
 
 
-def _array(tensor: onnx.TensorProto) -> np.ndarray:
+def _array(tensor: onnx.TensorProto) -> NDArray[Any]:
     try:
         return numpy_helper.to_array(tensor)
     except Exception as fault:
@@ -271,7 +272,7 @@ def _array(tensor: onnx.TensorProto) -> np.ndarray:
         ) from None
 
 
-def _constant(name: str, array: np.ndarray) -> Value:
+def _constant(name: str, array: NDArray[Any]) -> Value:
     if array.dtype == np.float64 or array.dtype == np.float16:
         array = array.astype(np.float32)
     return Value(name, array.shape, array.dtype.name, array)

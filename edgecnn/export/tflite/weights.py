@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.errors import UsageError
 from edgecnn.export.tflite.model import Model, Operator, Quantization, Tensor
@@ -53,7 +55,7 @@ def _float16(model: Model) -> None:
     model.operators[:0] = conversions
 
 
-def _as_float16(array: np.ndarray) -> np.ndarray:
+def _as_float16(array: NDArray[Any]) -> NDArray[Any]:
     largest = np.finfo(np.float16).max
     return np.clip(array, -largest, largest).astype(np.float16)
 
@@ -105,7 +107,7 @@ def _int4(model: Model) -> None:
             operator.inputs[2] = Tensor(bias.shape, "int32", integers, quantization)
 
 
-def _quantized(numbers: np.ndarray, axis: int | None, dtype: str, limit: int) -> Tensor:
+def _quantized(numbers: NDArray[Any], axis: int | None, dtype: str, limit: int) -> Tensor:
     others = None if axis is None else tuple(a for a in range(numbers.ndim) if a != axis)
     largest = np.atleast_1d(np.abs(numbers).max(axis=others))
     scale = np.where(largest > 0, largest / limit, 1).astype(np.float32)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.export.tflite.flatbuffer import BUFFER_ALIGNMENT, FieldValue, FlatWriter
 from edgecnn.export.tflite.model import Model, Operator, Quantization, Tensor
@@ -130,7 +132,7 @@ def _write_signature(out: FlatWriter, plan: _Plan) -> int:
     return out.offsets([out.table(5, *fields)])
 
 
-def _write_buffers(out: FlatWriter, constants: list[bytes], small: list[np.ndarray]) -> int:
+def _write_buffers(out: FlatWriter, constants: list[bytes], small: list[NDArray[Any]]) -> int:
     """The vector of buffers; number 0 is the empty one.
 
     Greedy: of the constants left, the one that fits best where we stand; where none fits without padding,
@@ -152,7 +154,7 @@ def _write_buffers(out: FlatWriter, constants: list[bytes], small: list[np.ndarr
     return out.offsets([out.table(3), *tables])
 
 
-def _small_vectors(plan: _Plan) -> list[np.ndarray]:
+def _small_vectors(plan: _Plan) -> list[NDArray[Any]]:
     """The distinct 4-byte vectors of the file besides constants: shapes, scales, operators' indices."""
     vectors = [np.asarray(tensor.shape, np.int32) for tensor in plan.tensors]
     vectors += [tensor.quantization.scale for tensor in plan.tensors if tensor.quantization is not None]
@@ -161,7 +163,7 @@ def _small_vectors(plan: _Plan) -> list[np.ndarray]:
     return list({(vector.dtype.str, vector.tobytes()): vector for vector in vectors if vector.size}.values())
 
 
-def _indices(tensors: Sequence[Tensor | None], index: dict[int, int]) -> np.ndarray:
+def _indices(tensors: Sequence[Tensor | None], index: dict[int, int]) -> NDArray[Any]:
     return np.array([-1 if tensor is None else index[id(tensor.memory)] for tensor in tensors], np.int32)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import os
 from pathlib import Path
-from typing import Any, List
+from typing import Any, Dict, List
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.ondevice.manifest import DeviceError, TensorSpec
 from edgecnn.ondevice.runtimes.runtime import Runtime
@@ -56,18 +57,18 @@ class OnnxRuntime(Runtime):
         self.inputs = tuple(_spec(tensor) for tensor in self._session.get_inputs())
         self.outputs = tuple(_spec(tensor) for tensor in self._session.get_outputs())
         self._output_names = [spec.name for spec in self.outputs]
-        self._feed: dict = {}
-        self._last: List[np.ndarray] = []
+        self._feed: Dict[str, Any] = {}
+        self._last: List[NDArray[Any]] = []
 
-    def prepare(self, batch: np.ndarray) -> None:
+    def prepare(self, batch: NDArray[Any]) -> None:
         self.check_batch(batch)
         # The OrtValue wraps this memory: no copy is made when the session runs.
         self._feed = {self.inputs[0].name: np.ascontiguousarray(batch)}
 
-    def run_all(self, arrays: List[np.ndarray]) -> List[np.ndarray]:
+    def run_all(self, arrays: List[NDArray[Any]]) -> List[NDArray[Any]]:
         feed = {spec.name: np.ascontiguousarray(array) for spec, array in zip(self.inputs, arrays)}
         try:
-            outputs: List[np.ndarray] = self._session.run(self._output_names, feed)
+            outputs: List[NDArray[Any]] = self._session.run(self._output_names, feed)
         except Exception as fault:
             raise DeviceError(f"onnxruntime cannot run it: {fault}", "check shapes and types") from fault
         return outputs
@@ -75,7 +76,7 @@ class OnnxRuntime(Runtime):
     def invoke(self) -> None:
         self._last = self._session.run(self._output_names, self._feed)
 
-    def result(self) -> List[np.ndarray]:
+    def result(self) -> List[NDArray[Any]]:
         return self._last
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, List, Optional, Tuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.ondevice.manifest import DeviceError, TensorSpec
 
@@ -44,7 +45,7 @@ class Runtime(ABC):
         """Loads `model`. `optimize=False` asks for the runtime's reference path. Raises DeviceError."""
 
     @abstractmethod
-    def prepare(self, batch: np.ndarray) -> None:
+    def prepare(self, batch: NDArray[Any]) -> None:
         """Sets the one input, so that `invoke` does nothing but infer."""
 
     def invoke(self) -> None:
@@ -52,17 +53,17 @@ class Runtime(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    def result(self) -> List[np.ndarray]:
+    def result(self) -> List[NDArray[Any]]:
         """The outputs of the last `invoke`, as copies."""
 
-    def run(self, batch: np.ndarray) -> List[np.ndarray]:
+    def run(self, batch: NDArray[Any]) -> List[NDArray[Any]]:
         """One inference: `batch` in the shape and dtype of the input, outputs in their own."""
         self.prepare(batch)
         self.invoke()
         return self.result()
 
     @abstractmethod
-    def run_all(self, arrays: List[np.ndarray]) -> List[np.ndarray]:
+    def run_all(self, arrays: List[NDArray[Any]]) -> List[NDArray[Any]]:
         """One inference of a model with any number of inputs, in the order of `inputs`. Raises DeviceError."""
 
     def single_input(self) -> TensorSpec:
@@ -91,7 +92,7 @@ class Runtime(ABC):
             )
         return self.outputs[0]
 
-    def check_batch(self, batch: np.ndarray) -> None:
+    def check_batch(self, batch: NDArray[Any]) -> None:
         """Raises DeviceError where `batch` is not what the input takes."""
         spec = self.single_input()
         fits = batch.ndim == len(spec.shape) and all(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.ondevice.manifest import DeviceError, TensorSpec
 from edgecnn.ondevice.runtimes.quiet import quiet_stderr
@@ -54,11 +55,11 @@ class TFLiteInterpreter(Runtime):
         self._output_indexes = [detail["index"] for detail in outputs]
         self.invoke = self._interpreter.invoke  # type: ignore[method-assign]  # one call less in the timing
 
-    def prepare(self, batch: np.ndarray) -> None:
+    def prepare(self, batch: NDArray[Any]) -> None:
         self.check_batch(batch)
         self._interpreter.set_tensor(self._input_index, batch)
 
-    def run_all(self, arrays: List[np.ndarray]) -> List[np.ndarray]:
+    def run_all(self, arrays: List[NDArray[Any]]) -> List[NDArray[Any]]:
         try:
             for detail, array in zip(self._interpreter.get_input_details(), arrays):
                 self._interpreter.set_tensor(detail["index"], array)
@@ -69,10 +70,10 @@ class TFLiteInterpreter(Runtime):
             ) from fault
         return self.result()
 
-    def result(self) -> List[np.ndarray]:
+    def result(self) -> List[NDArray[Any]]:
         return [self._interpreter.get_tensor(index) for index in self._output_indexes]
 
-    def run_each(self, images: np.ndarray) -> np.ndarray:
+    def run_each(self, images: NDArray[Any]) -> NDArray[Any]:
         """Runs a model of batch 1 on [n, ...] images of its dtype; returns its first output as [n, ...].
 
         A tight loop: checks are made once, since they would cost more than a small network.

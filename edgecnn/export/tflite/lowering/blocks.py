@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.export.tflite.graph import Graph, Node, Value
 from edgecnn.export.tflite.lowering.context import NHWC, Lowering
@@ -35,7 +38,7 @@ def space_to_depth(lower: Lowering, node: Node) -> None:
     lower.rename(node.output, take(lower, blocks, 3, order), NHWC)
 
 
-def _dcr_order(channels: int, block: int) -> np.ndarray:
+def _dcr_order(channels: int, block: int) -> NDArray[Any]:
     """Which channel of CRD order stands at each place of DCR order."""
     return np.arange(channels).reshape(-1, block * block).T.reshape(-1)
 
@@ -57,7 +60,7 @@ def order_channels_in_convolutions(graph: Graph) -> None:
             node.attributes = {**node.attributes, "mode": "DCR"}
 
 
-def _reordered(value: Value, order: np.ndarray) -> Value:
+def _reordered(value: Value, order: NDArray[Any]) -> Value:
     assert value.data is not None
     quantization = value.quantization
     if quantization is not None and quantization.axis == 0:

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.export.tflite.graph import Graph, Node, Value
 from edgecnn.export.tflite.lowering.equivalents import EQUIVALENTS
@@ -95,7 +96,7 @@ class Lowering:
         return self._rearranged[key]
 
     def constant(
-        self, array: np.ndarray, dtype: str | None = None, quantization: Quantization | None = None
+        self, array: NDArray[Any], dtype: str | None = None, quantization: Quantization | None = None
     ) -> Tensor:
         """A constant tensor; the same one where the same constant was asked for before."""
         array = np.ascontiguousarray(array).reshape(array.shape)
@@ -113,7 +114,7 @@ class Lowering:
         """An int32 constant: a shape, axes, pads, a permutation."""
         return self.constant(np.asarray(numbers, np.int32))
 
-    def result(self, value: Value, permutation: tuple[int, ...], columns: np.ndarray | None = None) -> Tensor:
+    def result(self, value: Value, permutation: tuple[int, ...], columns: NDArray[Any] | None = None) -> Tensor:
         """The tensor that is to hold a value, with its axes in that order."""
         shape = permuted(value.shape, permutation)
         tensor = Tensor(shape, value.dtype, None, value.quantization, value.name, permutation, columns)

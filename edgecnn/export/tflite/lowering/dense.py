@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.export.tflite.graph import Node, Value
 from edgecnn.export.tflite.lowering.context import Lowering, natural
@@ -82,7 +85,7 @@ def _scaled(weights: Value, alpha: float) -> Value:
     return Value(weights.name, weights.shape, weights.dtype, weights.data, scaled)
 
 
-def _reordered(weights: Value, columns: np.ndarray | None) -> Value:
+def _reordered(weights: Value, columns: NDArray[Any] | None) -> Value:
     if columns is None:
         return weights
     assert weights.data is not None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.export.tflite.graph import Node, Value
 from edgecnn.export.tflite.lowering.context import NHWC, Lowering, natural
@@ -62,7 +64,7 @@ def operand(lower: Lowering, value: Value, permutation: tuple[int, ...]) -> Tens
     return lower.rearrange(tensor, permutation)
 
 
-def _without_leading_ones(array: np.ndarray) -> np.ndarray:
+def _without_leading_ones(array: NDArray[Any]) -> NDArray[Any]:
     """Broadcasting supplies leading axes of size 1; kernels know a vector of channels best."""
     while array.ndim > 1 and array.shape[0] == 1:
         array = array[0]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.export.tflite.folding import slices_of
 from edgecnn.export.tflite.graph import Node
@@ -87,7 +90,7 @@ def slice_(lower: Lowering, node: Node) -> None:
         lower.emit("STRIDED_SLICE", [source, begin, end, steps], output)
 
 
-def take(lower: Lowering, source: Tensor, axis: int, indices: np.ndarray) -> Tensor:
+def take(lower: Lowering, source: Tensor, axis: int, indices: NDArray[Any]) -> Tensor:
     """Some of the elements along an axis of the tensor's memory, in that order."""
     shape = (*source.shape[:axis], len(indices), *source.shape[axis + 1 :])
     taken = lower.temporary(source, shape=shape)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.export.tflite.graph import Value
 from edgecnn.export.tflite.lowering.context import Lowering
@@ -85,7 +88,7 @@ def bias_tensor(lower: Lowering, bias: Value | None, data: Tensor, weights: Valu
     return lower.constant(integers, "int32", quantization)
 
 
-def _note_lost_bias(lower: Lowering, numbers: np.ndarray, kept: np.ndarray) -> None:
+def _note_lost_bias(lower: Lowering, numbers: NDArray[Any], kept: NDArray[Any]) -> None:
     """Tells where the scale that TFLite wants of a bias is too coarse, or too fine, for it."""
     output = lower.node.output.quantization
     if output is not None and np.any(np.abs(numbers - kept) > output.scale[0]):
@@ -93,5 +96,5 @@ def _note_lost_bias(lower: Lowering, numbers: np.ndarray, kept: np.ndarray) -> N
         lower.note(f"{name}: input scale x weight scale does not suit its bias, which is off by over a step")
 
 
-def _close(quantization: Quantization | None, scale: np.ndarray) -> bool:
+def _close(quantization: Quantization | None, scale: NDArray[Any]) -> bool:
     return quantization is not None and bool(np.allclose(quantization.scale, scale, rtol=1e-5, atol=0))

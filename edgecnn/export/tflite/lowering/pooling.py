@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.export.tflite.folding import reduced_axes
 from edgecnn.export.tflite.graph import Node, Value
@@ -129,7 +131,7 @@ def _emit_average(
 
 
 def _corrected(
-    lower: Lowering, node: Node, data: Tensor, output: Tensor, window: Window, counts: np.ndarray
+    lower: Lowering, node: Node, data: Tensor, output: Tensor, window: Window, counts: NDArray[Any]
 ) -> None:
     """The average over the padded windows, times window size / count."""
     full = window.kernel[0] * window.kernel[1]
@@ -141,7 +143,7 @@ def _corrected(
 
 
 def _corrected_in_float(
-    lower: Lowering, node: Node, data: Tensor, output: Tensor, window: Window, counts: np.ndarray
+    lower: Lowering, node: Node, data: Tensor, output: Tensor, window: Window, counts: NDArray[Any]
 ) -> None:
     """As an integer, the correction would cost precision: it is done in float32 between two conversions."""
     real, result = (lower.temporary(tensor, dtype="float32", quantization=None) for tensor in (data, output))
@@ -164,7 +166,7 @@ def _average_by_convolution(lower: Lowering, node: Node, data: Tensor, output: T
     lower.emit("DEPTHWISE_CONV_2D", [data, kernel, bias], output, **options, **window.options)
 
 
-def _counts(node: Node, window: Window, in_size: tuple[int, int], out_size: tuple[int, int]) -> np.ndarray:
+def _counts(node: Node, window: Window, in_size: tuple[int, int], out_size: tuple[int, int]) -> NDArray[Any]:
     """How many elements ONNX divides each window's sum by, [height, width]."""
     if not node.attributes.get("count_include_pad"):
         return _real_counts(window, in_size, out_size)
@@ -173,14 +175,14 @@ def _counts(node: Node, window: Window, in_size: tuple[int, int], out_size: tupl
     return _window_counts(window, (0, 0), (padded[0], padded[1]), out_size)
 
 
-def _real_counts(window: Window, in_size: tuple[int, int], out_size: tuple[int, int]) -> np.ndarray:
+def _real_counts(window: Window, in_size: tuple[int, int], out_size: tuple[int, int]) -> NDArray[Any]:
     """How many elements of each window lie inside the image."""
     return _window_counts(window, (window.pads[0], window.pads[1]), in_size, out_size)
 
 
 def _window_counts(
     window: Window, before: tuple[int, int], size: tuple[int, int], out_size: tuple[int, int]
-) -> np.ndarray:
+) -> NDArray[Any]:
     per_axis = []
     for axis in (0, 1):
         first = np.arange(out_size[axis]) * window.strides[axis] - before[axis]

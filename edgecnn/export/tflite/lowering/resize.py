@@ -7,8 +7,10 @@ gives the same pixels for the sizes at hand is not argued but computed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.export.tflite.graph import Node
 from edgecnn.export.tflite.lowering.activations import emit_then_requantize
@@ -16,7 +18,7 @@ from edgecnn.export.tflite.lowering.context import NHWC, Lowering
 from edgecnn.export.tflite.problems import Unsupported
 
 _TFLITE_MODES: tuple[dict[str, bool], ...] = ({}, {"half_pixel_centers": True}, {"align_corners": True})
-_ROUNDINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+_ROUNDINGS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
     "round_prefer_floor": lambda x: np.ceil(x - 0.5),
     "round_prefer_ceil": lambda x: np.floor(x + 0.5),
     "floor": np.floor,
@@ -72,11 +74,11 @@ def _same_pixels(node: Node, mode: str, options: dict[str, bool], size: int, out
     return np.array_equal(_clamped(rounding(wanted), size), _tflite_nearest(options, size, out))
 
 
-def _clamped(positions: np.ndarray, size: int) -> np.ndarray:
+def _clamped(positions: NDArray[Any], size: int) -> NDArray[Any]:
     return np.clip(positions, 0, size - 1)
 
 
-def _onnx_coordinates(name: str, size: int, out: int, scale: float) -> np.ndarray | None:
+def _onnx_coordinates(name: str, size: int, out: int, scale: float) -> NDArray[Any] | None:
     """Where each output pixel lies in the input (ONNX operator Resize, coordinate_transformation_mode)."""
     x = np.arange(out, dtype=np.float64)
     if name == "asymmetric":
@@ -97,12 +99,12 @@ def _tflite_scale(options: dict[str, bool], size: int, out: int) -> np.float32:
     return np.float32(size) / np.float32(out)
 
 
-def _tflite_bilinear(options: dict[str, bool], size: int, out: int) -> np.ndarray:
+def _tflite_bilinear(options: dict[str, bool], size: int, out: int) -> NDArray[Any]:
     scale, x = _tflite_scale(options, size, out), np.arange(out, dtype=np.float32)
     return _clamped((x + 0.5) * scale - 0.5 if options.get("half_pixel_centers") else x * scale, size)
 
 
-def _tflite_nearest(options: dict[str, bool], size: int, out: int) -> np.ndarray:
+def _tflite_nearest(options: dict[str, bool], size: int, out: int) -> NDArray[Any]:
     scale, x = _tflite_scale(options, size, out), np.arange(out, dtype=np.float32)
     position = (x + np.float32(0.5 if options.get("half_pixel_centers") else 0.0)) * scale
     # C's round: halves away from zero.

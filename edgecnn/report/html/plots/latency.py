@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.report.html.plots.canvas import Canvas, plot, row_texts, short
 from edgecnn.report.html.svg import COLOR
@@ -55,7 +56,7 @@ def latency(strips: Sequence[Strip]) -> tuple[Canvas, str]:
     return canvas, f"Latency of every sample. {said}."
 
 
-def _dots(samples: np.ndarray, row: int, color: str) -> Any:
+def _dots(samples: NDArray[Any], row: int, color: str) -> Any:
     """One path with a dot a sample, spread below `row` by how many samples lie near."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
