@@ -80,7 +80,7 @@ class _Worker:
         try:
             pickle.dump(request, process.stdin)
             process.stdin.flush()
-            is_result, answer = pickle.load(process.stdout)
+            is_result, answer = pickle.load(process.stdout)  # noqa: S301
         except (EOFError, OSError, pickle.UnpicklingError) as fault:
             raise self._death(about, is_late=time.monotonic() - start >= TIMEOUT_S) from fault
         except BaseException:  # Ctrl-C among them
@@ -177,7 +177,7 @@ def _serve() -> None:
     requests = sys.stdin.buffer
     while True:
         try:
-            function, args, kwargs, n_bytes = pickle.load(requests)
+            function, args, kwargs, n_bytes = pickle.load(requests)  # noqa: S301
         except EOFError:
             return
         limit_memory(n_bytes)
@@ -186,7 +186,7 @@ def _serve() -> None:
             answer = (True, function(*args, **kwargs))
         except KeyboardInterrupt:
             return
-        except BaseException as fault:
+        except BaseException as fault:  # noqa: BLE001
             answer = (False, _sendable(fault))
         answers.write(pickle.dumps(answer))
         answers.flush()
@@ -195,9 +195,9 @@ def _serve() -> None:
 def _sendable(fault: BaseException) -> BaseException:
     """`fault`, where it comes back from a pickle as itself; else its traceback as the text of another."""
     try:
-        pickle.loads(pickle.dumps(fault))
+        pickle.loads(pickle.dumps(fault))  # noqa: S301
         return fault
-    except Exception:
+    except Exception:  # noqa: BLE001
         return RuntimeError("".join(traceback.format_exception(fault)))
 
 

@@ -109,9 +109,11 @@ def test_defaults_and_short_forms(recipe_path: Path) -> None:
         (
             "- quantize: {calibration_images: 20}",
             "- prune: {ratio: 0.5, criterion: tailor}",
-            ":7: compress.0.prune.criterion: 'tailor' is not one of magnitude, taylor, hessian, batchnorm, "
-            "random "
-            "(did you mean 'taylor'?)",
+            (
+                ":7: compress.0.prune.criterion: 'tailor' is not one of magnitude, taylor, hessian, batchnorm, "
+                "random "
+                "(did you mean 'taylor'?)"
+            ),
         ),
         (
             "- quantize: {calibration_images: 20}",
@@ -186,9 +188,11 @@ def test_defaults_and_short_forms(recipe_path: Path) -> None:
         ("data: mnist", "data: {pictures: {}}", "pictures needs a path"),
         (
             "data: mnist\nmodel: lenet5\ntrain: {epochs: 1",
-            "data: {pictures: {path: p, folds: 3}}\n"
-            "model: {squeezenet1_1: {weights: imagenet}}\n"
-            "train: {epochs: 0",
+            (
+                "data: {pictures: {path: p, folds: 3}}\n"
+                "model: {squeezenet1_1: {weights: imagenet}}\n"
+                "train: {epochs: 0"
+            ),
             "folds trains networks, and this recipe trains none",
         ),
         ("data: mnist", "data: {mnist: {size: 0}}", ":3: data.mnist.size"),

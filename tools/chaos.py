@@ -97,7 +97,7 @@ def start_build(inputs: Path, output: Path, core: int | None = None) -> subproce
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=pin,
+        preexec_fn=pin,  # noqa: PLW1509
     )
 
 

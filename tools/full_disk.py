@@ -221,7 +221,9 @@ def namespace() -> tuple[str, ...]:
     for kind in NAMESPACES:
         with tempfile.TemporaryDirectory() as folder:
             try:
-                tried = subprocess.run(["unshare", *kind, *MOUNT, folder], capture_output=True, text=True)
+                tried = subprocess.run(
+                    ["unshare", *kind, *MOUNT, folder], capture_output=True, text=True, check=False
+                )
             except OSError:
                 continue
         if tried.returncode == 0:

@@ -214,7 +214,7 @@ def child(connection: Connection, name: str, seeds: list[bytes], seed: int, numb
                 target.read(path)
             except EdgeCNNError:
                 pass
-            except BaseException:
+            except BaseException:  # noqa: BLE001
                 connection.send(traceback.format_exc())
                 return
     connection.send(None)

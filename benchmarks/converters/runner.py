@@ -68,7 +68,7 @@ def run(conversion: Conversion, job: Job) -> dict[str, object]:
     entry: dict[str, object] = {"contestant": conversion.contestant, "precision": conversion.precision}
     try:
         data, seconds = timed(conversion, job.min_rounds, job.min_seconds)
-    except Exception as fault:  # a stranger's code: whatever it raises is what the table tells
+    except Exception as fault:  # a stranger's code: whatever it raises is what the table tells  # noqa: BLE001
         traceback.print_exc()
         return {**entry, "reason": f"{type(fault).__name__}: {str(fault).strip()[:300]}"}
     name = f"{conversion.contestant}.{conversion.precision}.tflite".replace(" ", "_").replace(",", "")

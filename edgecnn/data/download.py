@@ -214,7 +214,7 @@ def _open(download: _Download, validator: str | None) -> http.client.HTTPRespons
 
     `validator` (ETag or date) stands for the file that the part is of: of another the server sends all.
     """
-    request = urllib.request.Request(download.url)
+    request = urllib.request.Request(download.url)  # noqa: S310
     if n_bytes := _size(download.part):
         request.add_header("Range", f"bytes={n_bytes}-")
         if validator:

@@ -38,8 +38,10 @@ def duplicate_notes(parts: Mapping[str, Dataset], names: Mapping[str, Sequence[s
     told = [f"{names[late][i]} is like {names[early][j]}" for late, i, early, j in pairs]
     n_judged = len(parts["validation"]) + len(parts["test"])
     return [
-        f"{len(told):,} of {n_judged:,} validation and test pictures are nearly the same as one of another "
-        f"part: the accuracy flatters ({first(told)})"
+        (
+            f"{len(told):,} of {n_judged:,} validation and test pictures are nearly the same as one of another "
+            f"part: the accuracy flatters ({first(told)})"
+        )
     ]
 
 

@@ -194,8 +194,10 @@ def _told(model: Path) -> str:
         return ""
     pre = manifest.preprocessing
     lines = [
-        f"input: {pre.height} x {pre.width} x {pre.channels}, (x / 255 - mean) / std, "
-        f"mean {list(pre.mean)}, std {list(pre.std)}",
+        (
+            f"input: {pre.height} x {pre.width} x {pre.channels}, (x / 255 - mean) / std, "
+            f"mean {list(pre.mean)}, std {list(pre.std)}"
+        ),
         *(_tensor("input", spec) for spec in manifest.inputs),
         *(_tensor("output", spec) for spec in manifest.outputs),
         f"classes: {json.dumps(list(manifest.class_names))}",

@@ -60,7 +60,7 @@ def main(arguments: Optional[List[str]] = None, limited: bool = False) -> int:
         return EXIT_INTERRUPTED
     except MemoryError:
         answer = {"error": "it takes more memory than it is given", "fix": "try a smaller model"}
-    except Exception as fault:
+    except Exception as fault:  # noqa: BLE001
         traceback.print_exc()
         answer = {"error": f"{type(fault).__name__}: {fault}", "fix": None}
     if answer:

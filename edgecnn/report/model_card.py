@@ -115,13 +115,17 @@ def _input_and_output(report: Report, manifests: Mapping[str, Manifest]) -> list
         return []
     pre, given, left = manifest.preprocessing, manifest.inputs[0], manifest.outputs[0]
     steps = [
-        f"- a picture of {pre.width} x {pre.height} pixels with {pre.channels} channel(s), `x / 255`, then "
-        f"`(x - mean) / std` with mean {_numbers(pre.mean)} and std {_numbers(pre.std)}",
+        (
+            f"- a picture of {pre.width} x {pre.height} pixels with {pre.channels} channel(s), `x / 255`, then "
+            f"`(x - mean) / std` with mean {_numbers(pre.mean)} and std {_numbers(pre.std)}"
+        ),
         f"- layout {manifest.layout}, {given.dtype}{_scale(given.scale, given.zero_point)}",
-        f"- out come {len(manifest.class_names)} {escaped(manifest.output)}, {left.dtype}"
-        f"{_scale(left.scale, left.zero_point)}, one for each class: "
-        f"{', '.join(map(escaped, manifest.class_names[:MOST_CLASSES]))}"
-        f"{', ...' if len(manifest.class_names) > MOST_CLASSES else ''}",
+        (
+            f"- out come {len(manifest.class_names)} {escaped(manifest.output)}, {left.dtype}"
+            f"{_scale(left.scale, left.zero_point)}, one for each class: "
+            f"{', '.join(map(escaped, manifest.class_names[:MOST_CLASSES]))}"
+            f"{', ...' if len(manifest.class_names) > MOST_CLASSES else ''}"
+        ),
     ]
     return [*steps, f"- all of it, exactly, for programs: {escaped(artifact.file)}.json"]
 

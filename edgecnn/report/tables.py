@@ -387,8 +387,10 @@ def rejection_line(report: Report) -> list[str]:
     how = "right" if report.is_labelled else "as the dense network"
     right = f", and {how} on {format_share(one.accuracy)} of those" if one.accuracy is not None else ""
     return [
-        f"{artifact.key} answers on {format_share(one.coverage)} of the test images{right}; "
-        f"below {format_share(one.threshold)} its answer is none of these"
+        (
+            f"{artifact.key} answers on {format_share(one.coverage)} of the test images{right}; "
+            f"below {format_share(one.threshold)} its answer is none of these"
+        )
     ]
 
 

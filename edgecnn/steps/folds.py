@@ -45,8 +45,10 @@ def folds_notes(facts: dict[str, Any]) -> list[str]:
     accuracies = np.array(facts["accuracies"])
     mean, low, high = (format_share(value) for value in (accuracies.mean(), accuracies.min(), accuracies.max()))
     return [
-        f"{len(accuracies)}-fold cross-validation of the dense float network over the {facts['n_images']:,} "
-        f"pictures of train and validation: accuracy {mean} in the mean, {low} to {high} by fold"
+        (
+            f"{len(accuracies)}-fold cross-validation of the dense float network over the "
+            f"{facts['n_images']:,} pictures of train and validation: accuracy {mean} in the mean, {low} to {high} by fold"  # noqa: E501
+        )
     ]
 
 

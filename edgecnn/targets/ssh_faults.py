@@ -15,14 +15,18 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
     (
         r"REMOTE HOST IDENTIFICATION HAS CHANGED|key for .* has changed",
         "the host key of {host} is another than the one that is known{key}",
-        "if the board was set up anew: ssh-keygen -R {bare}, then once more with --accept-new-host-key; "
-        "if not, another machine answers in its place",
+        (
+            "if the board was set up anew: ssh-keygen -R {bare}, then once more with --accept-new-host-key; "
+            "if not, another machine answers in its place"
+        ),
     ),
     (
         r"No \S+ host key is known for|Host key verification failed",
         "the host key of {host} is not known{key}",
-        "compare it with what the board says: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub; then add "
-        "--accept-new-host-key, or log in once with ssh {host}",
+        (
+            "compare it with what the board says: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub; then add "
+            "--accept-new-host-key, or log in once with ssh {host}"
+        ),
     ),
     (
         r"Permission denied|Too many authentication failures|no mutual signature",
@@ -50,8 +54,10 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "is the board on, and on this network?",
     ),
     (
-        r"Bad (configuration option|owner or permissions)|terminating, \d+ bad|Can't open user config|"
-        r"command-line: line|no argument after keyword|Unsupported option|[Mm]issing argument",
+        (
+            r"Bad (configuration option|owner or permissions)|terminating, \d+ bad|Can't open user config|"
+            r"command-line: line|no argument after keyword|Unsupported option|[Mm]issing argument"
+        ),
         "ssh does not accept its configuration: {words}",
         "mend the file that ssh names, or name another with --ssh-config",
     ),

@@ -236,7 +236,7 @@ def test_by_batchnorm_the_channels_of_the_smallest_scales_go() -> None:
     assert model[4].in_features == 4 * 36
 
 
-@pytest.mark.parametrize("model, layer", [(normalized(affine=False), "0"), (pruned({}), "conv1")])
+@pytest.mark.parametrize(("model", "layer"), [(normalized(affine=False), "0"), (pruned({}), "conv1")])
 def test_without_a_scale_there_is_no_pruning_by_batchnorm(model: nn.Module, layer: str) -> None:
     images = torch.rand(4, 1, *((8, 8) if layer == "0" else (28, 28)))
     with pytest.raises(ModelError, match=f"needs a BatchNorm with scales behind {layer}, and there is none"):

@@ -25,7 +25,7 @@ def test_no_names_change_nothing() -> None:
     assert augment(images, (), generator()) is images
 
 
-@pytest.mark.parametrize("name", (*WARPS, "color"))
+@pytest.mark.parametrize("name", [*WARPS, "color"])
 def test_each_augmentation_changes_pictures_and_follows_its_seed(name: str) -> None:
     images = torch.rand(16, 1, 28, 28)
     first, again, other = (augment(images, (name,), generator(seed)) for seed in (0, 0, 1))

@@ -51,7 +51,7 @@ def fit(float_path: Path, images_nchw: NDArray[Any], request: Request, folder: P
         try:
             quantized = _run(float_path, images_nchw, request, folder)
             reason = " / ".join([line for line in log.getvalue().splitlines() if line.strip()][-3:])
-        except Exception as fault:  # a stranger's code: whatever it raises, it did not quantize
+        except Exception as fault:  # a stranger's code: whatever it raises, it did not quantize  # noqa: BLE001
             quantized, reason = None, f"{type(fault).__name__}: {fault}"
     if quantized is None:
         raise QuantizationError(

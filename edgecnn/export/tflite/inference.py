@@ -35,7 +35,7 @@ def inferred_outputs(proto: onnx.NodeProto, node: Node, opset: int, ir_version: 
             schema, proto, types, data,
             opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=ir_version,
         )  # fmt: skip
-    except Exception as fault:  # onnx raises its own and pybind's exceptions, of no common class
+    except Exception as fault:  # onnx raises its own and pybind's exceptions, of no common class  # noqa: BLE001
         raise Unsupported(f"its shape cannot be inferred ({str(fault).strip()})") from None
     outputs = [_typed_value(name, inferred.get(name)) for name in proto.output if name]
     if node.attributes.get("ceil_mode"):

@@ -265,7 +265,7 @@ def _opset(model: onnx.ModelProto) -> int:
 def _array(tensor: onnx.TensorProto) -> NDArray[Any]:
     try:
         return numpy_helper.to_array(tensor)
-    except Exception as fault:
+    except Exception as fault:  # noqa: BLE001
         raise ConversionError(
             f"constant {tensor.name} cannot be read: {fault}",
             fix="keep the .onnx file and its .data file in one folder, or save them as one file",
