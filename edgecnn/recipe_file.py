@@ -362,6 +362,7 @@ def _check_names(recipe: Recipe, source: YamlSource) -> None:
             where=source.where(("model",)),
             fix=f"let them be resized: data: {{{recipe.data.name}: {{size: {wanted[0]}}}}}",
         )
+    _check_stem(recipe, source)
     _check_teacher(recipe, source)
     for key in recipe.budget:
         if key not in recipe.artifact_keys:
@@ -370,6 +371,22 @@ def _check_names(recipe: Recipe, source: YamlSource) -> None:
                 f"it writes: {', '.join(recipe.artifact_keys)}",
                 where=source.where(("budget", key)),
             )
+
+
+def _check_stem(recipe: Recipe, source: YamlSource) -> None:
+    least_size = ALL_MODELS[recipe.model.name].least_size
+    if not least_size:
+        return
+    stem = recipe.model_options["stem"]
+    given = min(recipe.preprocessing.height, recipe.preprocessing.width)
+    if given < least_size[stem]:
+        other = f"stem: small, from {least_size['small']} pixels on, or " if stem != "small" else ""
+        raise RecipeError(
+            f"{recipe.model.name} with the stem {stem!r} takes pictures of at least {least_size[stem]} pixels; "
+            f"those of {recipe.data.name} have {given}",
+            where=source.where(("model",)),
+            fix=f"{other}larger pictures: data: {{{recipe.data.name}: {{size: {least_size[stem]}}}}}",
+        )
 
 
 def _check_teacher(recipe: Recipe, source: YamlSource) -> None:

@@ -201,6 +201,11 @@ def test_defaults_and_short_forms(recipe_path: Path) -> None:
             "data: {mnist: {size: 64}}",
             "lenet5 takes pictures of 28 x 28; those of mnist are 64 x 64",
         ),
+        (
+            "data: mnist\nmodel: lenet5",
+            "data: {mnist: {size: 10}}\nmodel: {squeezenet1_1: {stem: imagenet}}",
+            "takes pictures of at least 17 pixels; those of mnist have 10",
+        ),
         ("data: mnist", "data: {mnist: {crop_share: 0.5}}", "crop_share goes with fit: crop"),
         (
             "model: lenet5",

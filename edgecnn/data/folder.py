@@ -107,18 +107,18 @@ class _Folder:
         said = []
         if decoded.broken:
             broken = [f"{self._name(row)} ({reason})" for row, reason in decoded.broken.items()]
-            said.append(f"{notes.count(broken, 'picture')} cannot be read, left out: {notes.first(broken)}")
+            said.append(f"{notes.count(broken, 'picture')} cannot be read, left out: {notes.files(broken)}")
         if layout.left_out:
             kinds = ", ".join(SUFFIXES)
             said.append(
                 f"{notes.count(layout.left_out, 'file')} left out, in no class or not {kinds}: "
-                f"{notes.first([readable(name) for name in layout.left_out])}"
+                f"{notes.files([readable(name) for name in layout.left_out])}"
             )
         contradictions = self._contradictions()
         if contradictions:
             said.append(
                 f"{notes.count(contradictions, 'picture')} in more than one class, so that one label is wrong: "
-                f"{notes.first(contradictions)}"
+                f"{notes.files(contradictions)}"
             )
         return said
 

@@ -12,6 +12,7 @@ FEW_PICTURES = 1_000
 # The largest class has so many times the training pictures of the smallest.
 UNEVEN = 3
 _NAMED = 3
+_NAMED_FILES = 100
 
 
 def on_size_and_balance(splits: Splits) -> tuple[str, ...]:
@@ -46,10 +47,15 @@ def n_pictures(splits: Splits) -> int:
     return sum(len(part) for part in (splits.train, splits.validation, splits.test))
 
 
-def first(names: Sequence[str]) -> str:
+def first(names: Sequence[str], n: int = _NAMED) -> str:
     """The first few of `names`, and how many more there are."""
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    more = len(names) - n
+    return ", ".join(names[:n]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def files(names: Sequence[str]) -> str:
+    """Those of pictures that the user may want to mend or remove: as many as one can work through."""
+    return first(names, _NAMED_FILES)
 
 
 def count(things: Sized, one: str, many: str | None = None) -> str:

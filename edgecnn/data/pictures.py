@@ -45,7 +45,7 @@ def find(options: Options, folders: tuple[Path, ...]) -> Source:
         if len(rows) < LEAST_PICTURES:
             raise _too_few(root, len(rows))
         said = (
-            [f"{notes.count(broken, 'picture')} cannot be read, left out: {notes.first(broken)}"]
+            [f"{notes.count(broken, 'picture')} cannot be read, left out: {notes.files(broken)}"]
             if broken
             else []
         )

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
+import unicodedata
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+# Latin, Greek, Cyrillic and more.
+FONT, FONT_NAME = "DejaVuSans.ttf", "DejaVu Sans"
 # In pixels of the file: sharp on screens with two pixels to the point.
 MARGIN, GAP, PANEL = 48, 56, 480
 BARS = 560
@@ -187,7 +194,7 @@ def _text(
 ) -> None:
     """Writes `text`, cut to `room` pixels with dots at its end."""
     font = _font(size)
-    line = " ".join(text.split())
+    line = _drawable(" ".join(text.split()), font)
     if font.getlength(line) > room:
         while line and font.getlength(line + "...") > room:
             line = line[:-1]
@@ -195,5 +202,21 @@ def _text(
     pen.text(at, line, color, font)
 
 
+@cache
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """One that has more than the letters of English, where there is one: the system's, or matplotlib's."""
+    places = [FONT]
+    if matplotlib := importlib.util.find_spec("matplotlib"):
+        places.append(str(Path(matplotlib.origin or "").parent / "mpl-data" / "fonts" / "ttf" / FONT))
+    for place in places:
+        with suppress(OSError):
+            return ImageFont.truetype(place, size)
     return ImageFont.load_default(size)
+
+
+def _drawable(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """`text` in letters that the font has: Pillow's own has those of English, and boxes for others."""
+    name = font.getname()[0] if isinstance(font, ImageFont.FreeTypeFont) else ""
+    if name == FONT_NAME:
+        return text
+    return unicodedata.normalize("NFKD", text.replace("ß", "ss")).encode("ascii", "ignore").decode()

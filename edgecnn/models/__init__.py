@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class ModelInfo:
     None where that may be any. `options` are the settings it has besides widths. `round_to`: pruning by a
     ratio leaves a multiple of so many channels. `bypassed` names the pairs of layers that must have equally
     many channels with the option `simple_bypass`. `published` are its weights from ImageNet, if there are any.
+    `least_size` is the smallest height or width by stem: of fewer pixels nothing is left between the layers.
     """
 
     path: str
@@ -46,10 +47,15 @@ class ModelInfo:
     round_to: int = 1
     bypassed: tuple[tuple[str, str], ...] = ()
     published: PublishedWeights | None = None
+    least_size: dict[str, int] = field(default_factory=dict)
 
 
 def _squeezenet(
-    class_name: str, published: PublishedWeights, first: int, fires: dict[int, tuple[int, int]]
+    class_name: str,
+    published: PublishedWeights,
+    first: int,
+    fires: dict[int, tuple[int, int]],
+    least_size: dict[str, int],
 ) -> ModelInfo:
     """`first`: channels of the first convolution; `fires`: by position in the network, the squeezed channels
     and those of each of the two expanding convolutions.
@@ -73,6 +79,7 @@ def _squeezenet(
         round_to=8,
         bypassed=bypassed,
         published=published,
+        least_size=least_size,
     )
 
 
@@ -102,6 +109,7 @@ MODELS = {
             10: (64, 256),
             12: (64, 256),
         },
+        least_size={"imagenet": 21, "small": 4},
     ),
     "squeezenet1_1": _squeezenet(
         "SqueezeNet11",
@@ -124,6 +132,7 @@ MODELS = {
             11: (64, 256),
             12: (64, 256),
         },
+        least_size={"imagenet": 17, "small": 4},
     ),
 }
 # What the user brings: a class in a Python file, with its arguments; a float ONNX file.

@@ -51,9 +51,10 @@ def find(model: str, weights: str | None, folders: Sequence[Path]) -> Weights | 
 
 
 def _published(published: PublishedWeights, folders: Sequence[Path]) -> Weights:
-    for name, sha256 in published.local.items():
+    # The file as it is published serves as well as one that others made of it.
+    for name, sha256 in {**published.local, published.file_name: published.sha256_prefix}.items():
         for folder in (place for root in folders for place in (root, root / "weights")):
-            if (folder / name).is_file() and files.sha256_of(folder / name) == sha256:
+            if (folder / name).is_file() and files.sha256_of(folder / name).startswith(sha256):
                 found = folder / name
                 return Weights(published.sha256_prefix, lambda _, found=found: found)  # type: ignore[misc]
     cached = places.cache() / "weights" / published.file_name

@@ -100,3 +100,24 @@ def test_each_colour_of_heat_is_lighter_than_the_one_before() -> None:
     assert (np.diff(found @ [0.299, 0.587, 0.114]) > 0).all()
     nothing = heat_over(Image.new("RGB", (4, 4), (9, 9, 9)), np.zeros((4, 4), np.float32))
     assert np.asarray(nothing).max() == 9
+
+
+@pytest.mark.parametrize("has_fonts", [True, False])
+def test_letters_that_english_has_not_are_drawn(has_fonts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a font that has them; where there is none by the letters that they come from, and never as boxes."""
+    drawing._font.cache_clear()
+    if not has_fonts:
+        usual = drawing.ImageFont.truetype
+
+        def none_by_name(font: object, *rest: object, **options: object) -> object:
+            if isinstance(font, str):
+                raise OSError("cannot open resource")
+            return usual(font, *rest, **options)
+
+        monkeypatch.setattr(drawing.ImageFont, "truetype", none_by_name)
+    font = drawing._font(24)
+    text = drawing._drawable("Größe é å", font)
+    drawing._font.cache_clear()
+    box = font.getmask("\U0001f5ff").getbbox()
+    assert text == ("Größe é å" if drawing.FONT_NAME in font.getname() else "Grosse e a")
+    assert all(font.getmask(letter).getbbox() != box for letter in text.replace(" ", ""))

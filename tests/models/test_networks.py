@@ -131,3 +131,13 @@ def test_the_seed_decides_the_weights() -> None:
         return float(model.conv1.weight.detach()[0, 0, 0, 0])
 
     assert first_weight(3) == first_weight(3) != first_weight(4)
+
+
+@pytest.mark.parametrize("stem", ["imagenet", "small"])
+@pytest.mark.parametrize("name", SQUEEZENETS)
+def test_the_least_size_is_the_least_that_runs(name: str, stem: str) -> None:
+    least = MODELS[name].least_size[stem]
+    model = build_model(name, in_channels=1, n_classes=2, options={"stem": stem})
+    assert model(torch.zeros(1, 1, least, least)).shape == (1, 2)
+    with pytest.raises(RuntimeError):
+        model(torch.zeros(1, 1, least - 1, least - 1))

@@ -37,6 +37,26 @@ def test_published_weights_lie_in_a_data_folder_or_below_it(
     assert found is not None and found.sha256 == "0123abcd"
 
 
+@pytest.mark.parametrize("folder", ["", "weights"])
+def test_the_file_as_it_is_published_may_lie_there_as_well(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    digest = hashlib.sha256(b"weights").hexdigest()
+    published = PublishedWeights(f"https://example.org/net-{digest[:8]}.pth", {})
+    monkeypatch.setitem(ALL_MODELS, "squeezenet1_0", replace(ALL_MODELS["squeezenet1_0"], published=published))
+    path = tmp_path / folder / published.file_name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"weights")
+    found = weights.find("squeezenet1_0", "imagenet", (tmp_path,))
+    assert found is not None and found.path(Silent()) == path
+    path.write_bytes(b"others")
+    found = weights.find("squeezenet1_0", "imagenet", (tmp_path,))
+    assert found is not None
+    monkeypatch.setattr(weights, "fetch", lambda *_, **__: Path("downloaded"))
+    assert found.path(Silent()) == Path("downloaded")
+
+
 def test_the_published_files_carry_their_hash_in_the_name() -> None:
     published = ALL_MODELS["squeezenet1_1"].published
     assert published is not None and published.sha256_prefix == "b8a52dc0"
