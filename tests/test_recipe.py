@@ -171,7 +171,7 @@ def test_defaults_and_short_forms(recipe_path: Path) -> None:
             "version: !!timestamp 2020-01-01",
             ":1: the tag tag:yaml.org,2002:timestamp is not used",
         ),
-        ("version: 1", "version: " + "9" * 5000, ":1: '9999"),
+        ("version: 1", "version: " + "9" * 5000, ":1: 9999"),
         ("version: 1", "version: \x07", ": not valid YAML"),
         ("version: 1", "version: " + "[" * 3000, "nested too deeply"),
         ("version: 1", "version: " + "[" * 30 + "]" * 30, "nested too deeply"),
