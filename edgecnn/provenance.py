@@ -7,18 +7,20 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pydantic
 
 from edgecnn import files
 from edgecnn.errors import UsageError
+from edgecnn.ondevice.names import FILE_PATTERN
 from edgecnn.records import Record
 from edgecnn.schema_versions import refuse_newer
 
 LOCK_FILE = "build.lock.json"
 SCHEMA_VERSION: Literal[1] = 1
 GIT_TIMEOUT_S = 10
+FileName = Annotated[str, pydantic.Field(pattern=FILE_PATTERN)]
 
 
 class GitState(Record):
@@ -44,7 +46,7 @@ class BuildLock(Record):
     tools: dict[str, str]
     git: GitState | None
     stages: dict[str, str] = pydantic.Field(description="the key of each stage's result")
-    outputs: dict[str, str] = pydantic.Field(description="sha256 by file name")
+    outputs: dict[FileName, str] = pydantic.Field(description="sha256 by file name")
 
 
 @dataclass(frozen=True)

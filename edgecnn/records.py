@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from edgecnn.ondevice.names import FILE_PATTERN, is_name
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -138,7 +140,7 @@ class Artifact(Record):
     """One exported model file. `key` is its name without the recipe's: "int8.tflite"."""
 
     key: str
-    file: str
+    file: str = Field(pattern=FILE_PATTERN, description="its name in the build folder")
     format: Literal["onnx", "tflite"]
     variant: Literal["dense", "final"]
     precision: Literal["fp32", "fp16", "int8", "int8_dynamic", "int4"]
@@ -304,6 +306,14 @@ class Report(Record):
     sensitivity: tuple[LayerSensitivity, ...] = ()
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...] = ()
+
+    @field_validator("recipe")
+    @classmethod
+    def _is_named(cls, recipe: dict[str, Any]) -> dict[str, Any]:
+        """Folders are called by that name, here and on boards: it must not lead elsewhere."""
+        if not is_name(str(recipe.get("name", ""))):
+            raise ValueError("name is missing, or no name of a recipe")
+        return recipe
 
     @property
     def dense(self) -> Artifact | None:

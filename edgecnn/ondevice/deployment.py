@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 
+from edgecnn.ondevice.names import is_name
+
 CURRENT, PREVIOUS = "current", "previous"
 # A folder that another host is still putting together is younger.
 ABANDONED_S = 3600
@@ -24,6 +26,9 @@ ABANDONED_S = 3600
 def act(arguments: Sequence[str]) -> Dict[str, Any]:
     """`install NAME VERSION FILE...`, `switch NAME VERSION` or `rollback NAME`, as JSON for the host."""
     action, name, *rest = arguments
+    for one in (name, *rest[:1]):
+        if not is_name(one):  # a host's word: it must not lead out of ~/edgecnn
+            return {"error": f"no name of a model or a version: {one!r}", "fix": "build again, and deploy that"}
     home = Path.home() / "edgecnn" / name
     try:
         home.mkdir(parents=True, exist_ok=True)

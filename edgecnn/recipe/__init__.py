@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from edgecnn.data import DATASETS
 from edgecnn.models import ALL_MODELS, MODELS, fitting_stem
 from edgecnn.ondevice.manifest import Preprocessing
+from edgecnn.ondevice.names import NAME_PATTERN
 from edgecnn.recipe.data_spec import DataSpec, Scaling, data_parameters
 from edgecnn.recipe.limits import Budget, RejectSpec
 from edgecnn.recipe.model_spec import (
@@ -26,7 +27,7 @@ from edgecnn.recipe.model_spec import (
     model_parameters,
     target_widths,
 )
-from edgecnn.recipe.spec import NAME_PATTERN, Spec, named
+from edgecnn.recipe.spec import Spec, named
 from edgecnn.recipe.steps import (
     STEPS,
     FinetuneSpec,

@@ -13,8 +13,6 @@ from pydantic import (
     model_serializer,
 )
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
-
 
 class Spec(BaseModel):
     """One part of a recipe: frozen, with every key known.

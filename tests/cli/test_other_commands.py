@@ -56,7 +56,7 @@ def test_report_of_what_is_no_build(tmp_path: Path) -> None:
 
 
 def test_a_report_without_artifacts_is_shown(tmp_path: Path) -> None:
-    empty = Report(recipe={}, environment={}, artifacts=(), stages=(), parity=(), verdicts=())
+    empty = Report(recipe={"name": "empty"}, environment={}, artifacts=(), stages=(), parity=(), verdicts=())
     (tmp_path / "report.json").write_text(empty.model_dump_json())
     for form in ("table", "markdown", "json"):
         assert run("report", tmp_path, "--format", form).exit_code == 0

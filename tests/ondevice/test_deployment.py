@@ -123,3 +123,15 @@ def test_a_folder_that_cannot_be_written(home: Path, files: list[str]):
     shutil.copy(files[0], home)  # a file where the folder should be
     answer = act(["install", "net", "v1", *files])
     assert "cannot write" in answer["error"] and str(home) in answer["error"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["../../outside", "v1"], ["/tmp/outside", "v1"], ["net", "../v1"], ["", "v1"]]
+)
+@pytest.mark.parametrize("action", ["install", "switch", "rollback"])
+def test_a_name_that_leads_out_of_the_folder_is_refused(
+    action: str, arguments: list[str], home: Path, files: list[str], tmp_path: Path
+):
+    before = set(tmp_path.rglob("*"))
+    assert "no name of a model" in act([action, *arguments, *files])["error"]
+    assert set(tmp_path.rglob("*")) == before

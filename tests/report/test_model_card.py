@@ -44,9 +44,9 @@ def test_the_card_says_what_the_files_are_and_how_to_use_them() -> None:
 
 
 def test_names_cannot_change_the_card() -> None:
-    card = model_card.render(
-        a_report("a|b](x) <script>\n# big", class_names=("<b>", "d|g", "owl")), {"int8.tflite": manifest()}
-    )
+    report = a_report(class_names=("<b>", "d|g", "owl"))
+    report = report.model_copy(update={"recipe": {**report.recipe, "name": "a|b](x) <script>\n# big"}})
+    card = model_card.render(report, {"int8.tflite": manifest()})
     assert "<script>" not in card
     assert "<b>" not in card
     assert re.findall(r"^# .*$", card, re.MULTILINE) == [
@@ -99,6 +99,6 @@ def test_without_labels_the_card_tells_of_no_accuracy() -> None:
 
 
 def test_an_empty_report_and_one_without_manifests_have_a_card() -> None:
-    empty = Report(recipe={}, environment={}, artifacts=(), stages=(), parity=(), verdicts=())
+    empty = Report(recipe={"name": "empty"}, environment={}, artifacts=(), stages=(), parity=(), verdicts=())
     assert "The build left no files." in model_card.render(empty, {})
     assert "## Input and output" not in model_card.render(a_report(), {})

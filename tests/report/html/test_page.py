@@ -158,7 +158,7 @@ def test_training_after_quantization_is_said() -> None:
 
 
 def test_an_empty_report_is_shown() -> None:
-    empty = Report(recipe={}, environment={}, artifacts=(), stages=(), parity=(), verdicts=())
+    empty = Report(recipe={"name": "empty"}, environment={}, artifacts=(), stages=(), parity=(), verdicts=())
     assert "The build left no files." in Tags(html.render([Build("empty", empty, lacks="nothing there")])).text
 
 
