@@ -9,7 +9,9 @@ import pytest
 
 from edgecnn import data, pipeline, recipe_file
 from edgecnn.errors import DivergedError, EdgeCNNError, RecipeError
+from edgecnn.export import tflite
 from edgecnn.progress import Silent
+from edgecnn.recipe.steps import SearchStep
 from edgecnn.records import Report
 from edgecnn.search.workers import Processes
 from edgecnn.stages import StageStore
@@ -230,3 +232,21 @@ def test_a_search_in_which_everything_diverges_says_so(
     with pytest.raises(DivergedError, match="every whole training of the search diverged") as raised:
         searched(shop)
     assert "learning_rate" in raised.value.fix
+
+
+def test_the_bytes_foreseen_are_those_of_a_trained_network_whose_biases_begin_at_zero(
+    digits: Path, tmp_path: Path
+) -> None:
+    widths = [16, *[8, 16, 16] * 8]
+    text = RECIPE.replace("{lenet5: {widths: [4, 8, 24, 16]}}", f"{{squeezenet1_1: {{widths: {widths}}}}}")
+    recipe = recipe_file.load(recipe_in(digits, text), ("train.epochs=1",)).recipe
+    shop = Workshop(recipe, StageStore(tmp_path / "out"), Silent())
+    dense = network_stages(shop)[0]
+    assert recipe.quantize is not None
+    quantized = quantization.quantize_stage(shop, recipe.quantize, 1, dense, dense)
+    for stage in (dense, quantized):
+        shop.store.run(stage)
+    real = tflite.convert(shop.store.folder(quantized) / quantization.QUANTIZED_FILE).data
+    spec = next(step.search for step in recipe.compress if isinstance(step, SearchStep))
+    foreseen = search._Search(shop, spec, 0, dense, tmp_path)._space().cost(tuple(widths))
+    assert foreseen == len(real)
