@@ -9,7 +9,6 @@ may be deleted at any time.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import shutil
@@ -80,7 +79,7 @@ def check(folder: Path, recipe: Recipe) -> None:
 def _name_in_report(folder: Path) -> str | None:
     """The recipe's name in a report of any version of edgecnn; None where there is no report of ours."""
     try:
-        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        report = files.read_json(folder / REPORT)
         if report.keys() >= {"schema_version", "recipe", "artifacts"}:
             return str(report["recipe"]["name"])
     except (OSError, ValueError, AttributeError, KeyError, TypeError):
@@ -127,7 +126,7 @@ def _locked(folder: Path) -> Iterator[None]:
 def _told_of(holder: Path) -> str:
     """Who holds the lock, where it has said so already."""
     try:
-        return f": {holder.read_text(encoding='utf-8')}"
+        return f": {files.read_text(holder)}"
     except (OSError, ValueError):
         return ""
 
@@ -135,7 +134,7 @@ def _told_of(holder: Path) -> str:
 def check_source(folder: Path, loaded: LoadedRecipe, source: Path) -> None:
     """Raises UsageError where the build would write over `source`, the recipe that it was given."""
     kept = folder / RECIPE
-    if kept.exists() and kept.samefile(source) and kept.read_text(encoding="utf-8") != loaded.text:
+    if kept.exists() and kept.samefile(source) and files.read_text(kept) != loaded.text:
         raise UsageError(
             "with --set the build would write over the recipe that it was given",
             where=str(source),
@@ -236,7 +235,7 @@ def read_report(folder: Path) -> Report:
     """The report of the build in `folder`. Raises UsageError where there is none that this edgecnn can read."""
     path = folder / REPORT
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = files.read_json(path)
         refuse_newer(raw, SCHEMA_VERSION, what="report", where=str(path))
         if isinstance(raw, dict) and "schema_version" not in raw:
             raise ValueError("schema_version is missing")
@@ -249,14 +248,14 @@ def read_report(folder: Path) -> Report:
         first = fault.errors()[0]
         reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise UsageError(f"not a report of edgecnn: {reason}", where=str(path), fix="build again") from fault
-    except (ValueError, RecursionError) as fault:
+    except ValueError as fault:
         raise UsageError(f"not a report of edgecnn: {fault}", where=str(path), fix="build again") from fault
 
 
 def read_analysis(folder: Path, report: Report) -> Analysis | str:
     """The analysis beside the report in `folder`; a sentence that says why where there is none to be used."""
     try:
-        raw = json.loads((folder / ANALYSIS).read_text(encoding="utf-8"))
+        raw = files.read_json(folder / ANALYSIS)
         version = raw.get("schema_version") if isinstance(raw, dict) else None
         if isinstance(version, int) and version > ANALYSIS_VERSION:
             return f"{ANALYSIS} was written by a newer edgecnn (pip install -U edgecnn)"
@@ -287,7 +286,7 @@ def read_build(folder: Path) -> Build:
 
 def _text_of(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return files.read_text(path)
     except (OSError, ValueError):
         return ""
 

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from edgecnn.errors import EdgeCNNError, StorageError
+from edgecnn.ondevice import text_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TEMPORARY_SUFFIX = ".tmp"
+# How files of anyone's are read; boards read them so, too.
+read_text, read_json = text_file.read_text, text_file.read_json
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -86,7 +85,7 @@ def read(folder: Path) -> BuildLock:
     """The lock of the build in `folder`. Raises UsageError where there is none that this edgecnn can read."""
     path = folder / LOCK_FILE
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = files.read_json(path)
         refuse_newer(raw, SCHEMA_VERSION, what="lock", where=str(path))
         return BuildLock.model_validate(raw)
     except OSError as fault:
@@ -95,7 +94,7 @@ def read(folder: Path) -> BuildLock:
             where=str(folder),
             fix="make one: edgecnn build RECIPE",
         ) from fault
-    except (ValueError, RecursionError) as fault:
+    except ValueError as fault:
         reason = fault.errors()[0]["msg"] if isinstance(fault, pydantic.ValidationError) else str(fault)
         raise UsageError(f"not a lock of a build: {reason}", where=str(path), fix="build again") from fault
 

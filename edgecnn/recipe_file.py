@@ -12,7 +12,7 @@ from typing import Any, get_args
 import pydantic
 import yaml
 
-from edgecnn import target_file, yaml_source
+from edgecnn import files, target_file, yaml_source
 from edgecnn.data import DATASETS
 from edgecnn.errors import RecipeError, UsageError
 from edgecnn.models import ALL_MODELS, BROUGHT, MODELS
@@ -30,7 +30,7 @@ from edgecnn.recipe import (
     model_parameters,
 )
 from edgecnn.recipe.steps import QuantizeStep, SearchStep
-from edgecnn.yaml_source import KeyPath, YamlSource
+from edgecnn.yaml_source import MOST_BYTES, KeyPath, YamlSource
 
 MOST_FAULTS = 50
 LONGEST_SHOWN = 200
@@ -88,13 +88,14 @@ def parse_budget(text: str, name: str) -> dict[str, Budget]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return files.read_text(path, MOST_BYTES)
     except FileNotFoundError as fault:
         near = difflib.get_close_matches(path.name, [p.name for p in _recipes_beside(path)], n=1, cutoff=0.5)
         fix = f"did you mean {path.parent / near[0]}?" if near else "edgecnn init writes a recipe to start from"
         raise RecipeError("there is no such recipe", where=str(path), fix=fix) from fault
     except (OSError, UnicodeDecodeError) as fault:
-        raise RecipeError(f"the recipe cannot be read: {fault}", where=str(path)) from fault
+        reason = fault.strerror if isinstance(fault, OSError) else fault
+        raise RecipeError(f"the recipe cannot be read: {reason}", where=str(path)) from fault
 
 
 def _recipes_beside(path: Path) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgecnn.errors import UsageError
+from edgecnn.ondevice.manifest import upgrade_command
 
 
 def refuse_newer(raw: Any, newest: int, *, what: str, where: str) -> None:
@@ -14,5 +15,5 @@ def refuse_newer(raw: Any, newest: int, *, what: str, where: str) -> None:
         raise UsageError(
             f"the {what} has schema version {version}; this edgecnn reads up to {newest}",
             where=where,
-            fix="pip install -U edgecnn",
+            fix=upgrade_command(raw),
         )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgecnn import yaml_source
+from edgecnn import files, yaml_source
 from edgecnn.errors import UsageError
 
 HOST = "host"
@@ -58,7 +58,7 @@ def address(name: str) -> Address:
 
 def _read() -> dict[str, Any]:
     try:
-        text = path().read_text(encoding="utf-8")
+        text = files.read_text(path(), yaml_source.MOST_BYTES)
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as fault:

@@ -13,6 +13,8 @@ from edgecnn.errors import RecipeError
 KeyPath = tuple[str | int, ...]
 # A recipe has some kB. Reading takes about a second for each 100 kB of small values.
 MOST_CHARACTERS = 100_000
+MOST_BYTES = 4 * MOST_CHARACTERS
+"""What a file of them has at most."""
 # Python's way with a number of n digits takes n² steps, and YAML's 59:59:59 is one as well.
 LONGEST_NUMBER = 100
 

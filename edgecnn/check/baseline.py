@@ -38,14 +38,14 @@ class Baseline(Stored):
 def read(path: Path) -> Baseline:
     """Raises UsageError for a file that is missing, not a baseline, or of a newer edgecnn."""
     try:
-        raw = json.loads(path.read_bytes())
+        raw = files.read_json(path)
     except OSError as fault:
         raise UsageError(
             f"no baseline can be read here: {fault.strerror}",
             where=str(path),
             fix=f"make one: edgecnn baseline update PATH... --baseline {path}",
         ) from fault
-    except (ValueError, RecursionError) as fault:
+    except ValueError as fault:
         raise _corrupt(path, str(fault)) from fault
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     refuse_newer(raw, SCHEMA_VERSION, what="baseline", where=str(path))

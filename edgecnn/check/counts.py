@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
+from edgecnn import files
 from edgecnn.errors import UsageError
 
 
@@ -30,7 +30,7 @@ _RECORDS = pydantic.TypeAdapter(list[CountRecord])
 def read(path: Path) -> dict[str, list[CountRecord]]:
     """The records in the file at `path`, by the sha256 of the model. Raises UsageError for anything else."""
     try:
-        records = _RECORDS.validate_python(json.loads(path.read_bytes()))
+        records = _RECORDS.validate_python(files.read_json(path))
     except OSError as fault:
         raise UsageError(
             f"the counts cannot be read: {fault.strerror}", where=str(path), fix=f"make them: {_command(path)}"
@@ -38,7 +38,7 @@ def read(path: Path) -> dict[str, list[CountRecord]]:
     except pydantic.ValidationError as fault:
         first = fault.errors()[0]
         raise _no_counts(path, f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}") from fault
-    except (ValueError, RecursionError) as fault:
+    except ValueError as fault:
         raise _no_counts(path, str(fault)) from fault
     found: dict[str, list[CountRecord]] = {}
     for record in records:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgecnn import files
 from edgecnn.data import Dataset, Options, Source, Splits, notes
 from edgecnn.data.content_hashes import UNREADABLE, content_hashes
 from edgecnn.data.decoded import Decoded, decode
@@ -81,7 +82,7 @@ def _class_names(path: Path | None) -> tuple[str, ...]:
     if path is None:
         return tuple(f"class {index}" for index in range(N_CLASSES))
     try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        names = tuple(line.strip() for line in files.read_text(path).splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as fault:
         raise DataError(f"the names of the classes cannot be read: {fault}", where=str(path)) from fault
     if len(names) < 2:

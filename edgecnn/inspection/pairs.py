@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgecnn import files
 from edgecnn.errors import UsageError
 from edgecnn.inspection import inspect
 from edgecnn.inspection.difference import Difference, difference
@@ -101,10 +101,10 @@ def _built_models(folder: Path) -> dict[str, Path] | None:
     Of the report only keys and names are read, so that builds of any version of edgecnn can be compared.
     """
     try:
-        report = json.loads((folder / _REPORT).read_text(encoding="utf-8"))
+        report = files.read_json(folder / _REPORT)
         # The last part of the name only: a report cannot point out of its folder.
         return {str(one["key"]): folder / Path(str(one["file"])).name for one in report["artifacts"]}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -22,6 +22,7 @@ from edgecnn.ondevice import environment
 from edgecnn.ondevice.benchmark import Plan, benchmark
 from edgecnn.ondevice.camera import frames
 from edgecnn.ondevice.evaluate import evaluate
+from edgecnn.ondevice.letters import printable
 from edgecnn.ondevice.limits import LONGEST_CPU_S, limit_memory, limit_processor
 from edgecnn.ondevice.manifest import DeviceError, Manifest
 from edgecnn.ondevice.marked import run_marked
@@ -70,7 +71,8 @@ def main(arguments: Optional[List[str]] = None, limited: bool = False) -> int:
 
 def _told(fault: DeviceError) -> int:
     """A fault, for a person."""
-    print(f"error: {fault.what}" + (f"\n  fix: {fault.fix}" if fault.fix else ""), file=sys.stderr)
+    text = f"error: {fault.what}" + (f"\n  fix: {fault.fix}" if fault.fix else "")
+    print("\n".join(map(printable, text.splitlines())), file=sys.stderr)
     return EXIT_FAULT
 
 
@@ -265,10 +267,9 @@ def _manifest(options: argparse.Namespace) -> Manifest:
     require_file(options.model)
     if options.manifest is not None:
         try:
-            text = options.manifest.read_text(encoding="utf-8")
+            return Manifest.read(options.manifest)
         except OSError as fault:
             raise DeviceError(f"cannot read {options.manifest}: {fault.strerror}", "check the path") from fault
-        return Manifest.from_json(text)
     return own_manifest(options.model)
 
 

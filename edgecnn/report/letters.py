@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from edgecnn.ondevice.letters import printable
 
-def printable(text: str) -> str:
-    """`text` with what is no letter, such as a control character or half of a surrogate pair, as `\\x1b`."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+__all__ = ["printable", "shortened"]
 
 
 def shortened(text: str, most: int) -> str:

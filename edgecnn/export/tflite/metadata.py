@@ -8,7 +8,6 @@ not see and readers of archives find at the end.
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,12 @@ from pathlib import Path
 import numpy as np
 import pydantic
 
+from edgecnn import files
 from edgecnn.errors import UsageError
 from edgecnn.export.tflite.flatbuffer import FlatWriter
 from edgecnn.export.tflite.model import Model, Tensor
 from edgecnn.ondevice.manifest import DeviceError, Manifest
+from edgecnn.ondevice.text_file import parse_json
 
 METADATA_NAME = "TFLITE_METADATA"
 LABELS_FILE = "labels.txt"
@@ -57,8 +58,8 @@ def read(path: Path) -> Metadata:
     Raises UsageError for a file that is neither.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        raw = json.loads(text)
+        text = files.read_text(path)
+        raw = parse_json(text)
     except OSError as fault:
         raise UsageError(f"cannot read it: {fault.strerror}", where=str(path)) from fault
     except ValueError as fault:
