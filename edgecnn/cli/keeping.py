@@ -12,6 +12,7 @@ import click
 
 from edgecnn.cli.options import PATH, common, data_folders, json_option
 from edgecnn.cli.printing import print_json, terminal_progress
+from edgecnn.report.letters import printable
 
 if TYPE_CHECKING:
     from edgecnn.provenance import Checked
@@ -58,7 +59,7 @@ def verify(
             click.echo("\nbuilt again:")
             _print_checked(again.files)
             for difference in again.differences:
-                click.echo(f"  not the same as then: {difference}")
+                click.echo(f"  not the same as then: {printable(difference)}")
     if as_json:
         print_json({**result, "passed": same})
     sys.exit(0 if same else 1)
@@ -67,7 +68,7 @@ def verify(
 def _print_checked(found: list[Checked]) -> None:
     for one in found:
         color = "green" if one.status == "ok" else "red"
-        click.echo(f"{click.style(f'{one.status:<8}', fg=color)} {one.file}")
+        click.echo(f"{click.style(f'{one.status:<8}', fg=color)} {printable(one.file)}")
 
 
 @click.command()

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.ondevice.evaluate import evaluate_loaded
+from edgecnn.ondevice.letters import printable
 from edgecnn.ondevice.manifest import DeviceError, Manifest, TensorSpec
 from edgecnn.ondevice.preprocess import PICTURE_SUFFIXES, decode_picture, dequantize
 from edgecnn.ondevice.runtimes import available_runtimes, format_of, load_model, require_file
@@ -133,7 +134,7 @@ def as_text(prediction: Prediction) -> str:
     times = {"capture": prediction.capture_ms, "resize": prediction.resize_ms, "invoke": prediction.invoke_ms}
     told = ", ".join(f"{name} {ms:.1f} ms" for name, ms in times.items() if ms is not None)
     answer = f"none of these ({guesses})" if prediction.rejected else guesses
-    return f"{Path(prediction.picture).name}: {answer} ({told})"
+    return printable(f"{Path(prediction.picture).name}: {answer} ({told})")
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[Any]:

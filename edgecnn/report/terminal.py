@@ -24,6 +24,7 @@ from rich.table import Table as RichTable
 
 from edgecnn.records import Report
 from edgecnn.report import remarks, tables
+from edgecnn.report.letters import printable
 from edgecnn.report.tables import Table
 from edgecnn.units import format_share, format_size
 
@@ -36,6 +37,11 @@ STYLES = {
 }
 # Wide enough for the widest table where the output is no terminal (a log of CI).
 PLAIN_WIDTH = 150
+
+
+def shown(text: str) -> str:
+    """Text of anyone's, as it is printed: nothing in it steers the terminal, begins a line, or is markup."""
+    return escape(printable(text))
 
 
 def make_console(*, stderr: bool = False) -> Console:
@@ -73,18 +79,18 @@ class TerminalProgress:
             self._task = self._bar.add_task(f"{title:<12}", total=total, detail="")
             self._bar.start()
         else:
-            self._console.print(f"{escape(title)} ...")
+            self._console.print(f"{shown(title)} ...")
 
     def advance(self, steps: int = 1, detail: str = "") -> None:
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, advance=steps, detail=escape(detail))
+            self._bar.update(self._task, advance=steps, detail=shown(detail))
 
     def finish(self, detail: str = "") -> None:
         self.stop()
-        self._console.print(f"[green]done[/] {escape(self._title):<12} {escape(detail)}")
+        self._console.print(f"[green]done[/] {shown(self._title):<12} {shown(detail)}")
 
     def say(self, line: str) -> None:
-        self._console.print(f"[dim]{escape(line)}[/]")
+        self._console.print(f"[dim]{shown(line)}[/]")
 
     def stop(self) -> None:
         """Takes the bar off the screen; safe to call at any time."""
@@ -107,7 +113,7 @@ def print_summary(report: Report, console: Console) -> None:
     """The table that a build ends with, and what must be said beside it."""
     print_table(tables.summary(report), console)
     for line in tables.remarks(report):
-        console.print(f"  {escape(line)}")
+        console.print(f"  {shown(line)}")
     print_missed(report, console)
 
 
@@ -125,7 +131,7 @@ def print_missed(report: Report, console: Console) -> None:
             excess = tables.limit_text(verdict.metric, abs(verdict.actual - verdict.limit))
             figures = f"is {actual}, allowed {allowed} (off by {excess})"
             said = f"{verdict.status}: {verdict.artifact} {verdict.metric} {figures}"
-        console.print(f"[{STYLES[verdict.status]}]{escape(said)}[/]")
+        console.print(f"[{STYLES[verdict.status]}]{shown(said)}[/]")
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -138,7 +144,7 @@ def print_report(report: Report, console: Console) -> None:
 
 def print_tables(headline: str, drawn: Iterable[Table], console: Console) -> None:
     """A line that says what it is about, then the tables."""
-    console.print(escape(headline))
+    console.print(shown(headline))
     for table in drawn:
         console.print()
         print_table(table, console)
@@ -149,12 +155,12 @@ def print_table(table: Table, console: Console) -> None:
         box=box.SIMPLE_HEAD,
         show_edge=False,
         padding=(0, 1, 0, 0),
-        title=escape(table.title),
+        title=shown(table.title),
         title_justify="left",
         title_style="bold",
     )
     for column, name in enumerate(table.header):
-        drawn.add_column(escape(name), justify="right" if column in table.right else "left", no_wrap=True)
+        drawn.add_column(shown(name), justify="right" if column in table.right else "left", no_wrap=True)
     for row in table.rows:
         drawn.add_row(*_styled(row))
     # Wider than the terminal: the terminal wraps the lines. Figures are never cut.
@@ -166,32 +172,32 @@ def print_table(table: Table, console: Console) -> None:
 
 
 def _styled(row: Iterable[str]) -> list[str]:
-    return [f"[{STYLES[cell]}]{cell}[/]" if cell in STYLES else escape(cell) for cell in row]
+    return [f"[{STYLES[cell]}]{cell}[/]" if cell in STYLES else shown(cell) for cell in row]
 
 
 def print_benchmark(table: Table, records: Sequence[Mapping[str, Any]], console: Console) -> None:
     """The table of latencies, which file is faster, and every kind of doubt once with what it is about."""
     print_table(table, console)
     for line in remarks.comparisons(records):
-        console.print(f"  {escape(line)}", soft_wrap=True)
+        console.print(f"  {shown(line)}", soft_wrap=True)
     doubts = [
         (f"{record['file']} on {record['runtime']}", doubt)
         for record in records
         for doubt in record["warnings"]
     ]
     for line in tables.doubt_lines(doubts):
-        console.print(f"  [yellow]{escape(line)}[/]")
+        console.print(f"  [yellow]{shown(line)}[/]")
 
 
 def print_predictions(predictions: Sequence[Mapping[str, Any]], console: Console) -> None:
     """For each picture its classes, the best first, with their probabilities."""
     for prediction in predictions:
-        console.print(f"[bold]{escape(prediction['picture'])}[/]")
+        console.print(f"[bold]{shown(prediction['picture'])}[/]")
         if prediction["rejected"]:
             limit = format_share(prediction["reject_below"])
             console.print(f"  [yellow]none of these[/]: the best guess has less than {limit}")
         for guess in prediction["guesses"]:
-            console.print(f"  {guess['probability']:>7.2%}  {escape(guess['class_name'])}")
+            console.print(f"  {guess['probability']:>7.2%}  {shown(guess['class_name'])}")
 
 
 def print_findings(findings: Sequence[Mapping[str, Any]], console: Console) -> None:
@@ -199,16 +205,16 @@ def print_findings(findings: Sequence[Mapping[str, Any]], console: Console) -> N
     styles = {"ok": "green", "note": "yellow", "lacks": "bold red"}
     for one in findings:
         status = f"[{styles[one['status']]}]{one['status']:<5}[/]"
-        console.print(f"{status} {escape(one['about'])}: {escape(one['found'])}", soft_wrap=True)
+        console.print(f"{status} {shown(one['about'])}: {shown(one['found'])}", soft_wrap=True)
         if one["advice"]:
-            console.print(f"      {escape(one['advice'])}", soft_wrap=True)
+            console.print(f"      {shown(one['advice'])}", soft_wrap=True)
 
 
 def print_conversion(facts: Mapping[str, Any], console: Console) -> None:
     """What was written, what was changed on the way, and how the two files compare."""
     size, source = format_size(facts["size_bytes"]), format_size(facts["source_bytes"])
     console.print(
-        f"wrote {escape(facts['file'])}: {size} (the .onnx: {source}), {facts['n_operators']} operators"
+        f"wrote {shown(facts['file'])}: {size} (the .onnx: {source}), {facts['n_operators']} operators"
     )
     for side in ("inputs", "outputs"):
         for spec in facts[side]:
@@ -216,9 +222,9 @@ def print_conversion(facts: Mapping[str, Any], console: Console) -> None:
                 "" if spec["scale"] is None else f", scale {spec['scale']:.6g}, zero point {spec['zero_point']}"
             )
             shape = " x ".join(map(str, spec["shape"]))
-            console.print(f"  {side[:-1]} {escape(spec['name'])}: {spec['dtype']} {shape}{scale}")
+            console.print(f"  {side[:-1]} {shown(spec['name'])}: {spec['dtype']} {shape}{scale}")
     for note in facts["notes"]:
-        console.print(f"  [yellow]note[/]: {escape(note)}")
+        console.print(f"  [yellow]note[/]: {shown(note)}")
     if facts["comparison"]:
         _print_comparison(facts["comparison"], console)
 
@@ -234,7 +240,7 @@ def _print_comparison(comparison: Mapping[str, Any], console: Console) -> None:
     for output in comparison["outputs"]:
         if output["lsb_histogram"]:
             counts = ", ".join(f"{count:,} by {lsb}" for lsb, count in output["lsb_histogram"].items())
-            console.print(f"  {escape(output['name'])}: values off {counts} LSB")
+            console.print(f"  {shown(output['name'])}: values off {counts} LSB")
         else:
             largest = f"{output['largest_difference']:.2g} of {output['largest_value']:.3g}"
-            console.print(f"  {escape(output['name'])}: largest difference {largest}")
+            console.print(f"  {shown(output['name'])}: largest difference {largest}")

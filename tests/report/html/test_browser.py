@@ -25,7 +25,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     written = {
         "one": [a_build()],
         "two": [a_build("one"), a_build("two")],
-        "hostile": [a_build(HOSTILE, class_names=(HOSTILE, "dog", "owl"))],
+        "hostile": [a_build(layer=HOSTILE, class_names=(HOSTILE, "dog", "owl"))],
         "long": [a_build("long_" * 19)],
     }
     written["labels"] = [a_build(layer="features/" * 9 + "conv")]
