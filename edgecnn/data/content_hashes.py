@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +27,8 @@ def content_hashes(root: Path, names: Sequence[str]) -> list[str]:
         """[size in bytes, time of the last change in ns, sha256]"""
         try:
             status = (root / name).stat()
+            if not stat.S_ISREG(status.st_mode):  # a device may never end
+                return [0, 0, UNREADABLE]
             now = [status.st_size, status.st_mtime_ns]
             if known.get(name, [])[:2] == now:
                 return known[name]

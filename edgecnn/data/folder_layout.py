@@ -171,12 +171,12 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def files_below(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
-    """All files in `folder` and its sub-directories. Links are followed, not to folders that are `above`."""
+    """All that is no folder in `folder` and below. Links are followed, not to folders that are `above`."""
     identity = _identity(folder)
     if identity in above:
         return
     for entry in _visible(folder):
         if entry.is_dir():
             yield from files_below(entry, above | {identity})
-        elif entry.is_file() or entry.is_symlink():  # a link to nothing is told of as a broken picture
+        else:  # a link to nothing, a pipe, a device: told of as a broken picture
             yield entry

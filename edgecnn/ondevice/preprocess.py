@@ -25,6 +25,9 @@ def decode_picture(path: Path, preprocessing: Preprocessing) -> NDArray[Any]:
 
     Returns uint8 [height, width, channels]. Raises DeviceError for what is not such a picture.
     """
+    if path.exists() and not path.is_file():  # a pipe or a device may never end
+        fault = OSError("it is no regular file")
+        raise DeviceError(f"not a readable picture: {path} ({fault})", "name a picture file") from fault
     if path.suffix.lower() == ".npy":
         return _read_array(path, preprocessing)
     try:

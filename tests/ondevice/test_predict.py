@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from PIL import Image
 from edgecnn.ondevice import predict as module
 from edgecnn.ondevice.manifest import DeviceError
 from edgecnn.ondevice.predict import picture_files, predict, preferred_runtime, softmax
+from edgecnn.ondevice.preprocess import decode_picture
 
 PICTURE = tiny_models.random_images(1)[0]
 
@@ -102,3 +104,20 @@ def test_no_runtime_at_all(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(DeviceError, match=r"no runtime for \.tflite files") as caught:
         preferred_runtime(Path("a.tflite"))
     assert caught.value.fix == "pip install ai-edge-litert"
+
+
+def test_a_name_cannot_steer_the_terminal_or_begin_a_line():
+    guess = module.Guess(0, "\x1b[2Jcat\n::error::x", 1.0)
+    said = module.as_text(module.Prediction("pics/\x1b.png", (guess,), 1.0, 1.0))
+    assert said.isprintable() and said.startswith("\\x1b.png: \\x1b[2Jcat\\x0a::error::x 100.0%")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_is_no_regular_file_is_no_picture(kind: str, tmp_path: Path):
+    path = tmp_path / "one.png"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(DeviceError, match="no regular file"):
+        decode_picture(path, tiny_models.preprocessing())
