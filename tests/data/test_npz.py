@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 
 from edgecnn import data
-from edgecnn.data import Options, Splits
+from edgecnn.data import Options, Splits, npz
 from edgecnn.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -120,3 +122,36 @@ def test_a_single_array_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no such") as fault:
         load(tmp_path / "none.npz")
     assert str(Path.cwd()) in str(fault.value)
+
+
+def of_header(path: Path, shape: tuple[int, ...], **options: int) -> Path:
+    """A file whose x_train says to have `shape`, with zeros packed behind it."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, said, content in (("x_train", shape, bytes(1000)), ("y_train", (4,), bytes(4))):
+            header = io.BytesIO()
+            about = {"descr": "|u1", "fortran_order": False, "shape": said}
+            np.lib.format.write_array_header_1_0(header, about)
+            archive.writestr(f"{name}.npy", header.getvalue() + content)
+    return path
+
+
+def test_an_array_that_unpacks_to_more_than_there_is_room_is_refused_by_its_header(tmp_path: Path) -> None:
+    path = of_header(tmp_path / "bomb.npz", (10_000_000, 28, 28))
+    read = npz._File(path)
+    with pytest.raises(DataError, match=r"x_train cannot be read \(it unpacks to 7,840,000,000 bytes\)"):
+        read._array("x_train")
+
+
+def test_members_that_numpy_cannot_read_are_told(tmp_path: Path) -> None:
+    path = save(tmp_path / "d.npz", images=pictures(8, 12, 10, 3), labels=np.arange(8) % 2)
+    content = bytearray(path.read_bytes())
+    for at in (8, content.index(b"PK\x01\x02") + 10):  # how it is packed: unknown to zipfile
+        content[at : at + 2] = b"\x63\x00"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="cannot be read"):
+        load(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images.npy", b"no array at all")
+        archive.writestr("labels", b"neither")
+    with pytest.raises(DataError, match="cannot be read"):
+        load(path)
