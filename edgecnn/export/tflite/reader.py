@@ -27,6 +27,9 @@ _STANDARD_DOMAINS = ("", "ai.onnx")
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
 # More than any CNN that fits an edge device has: a file that asks for more is broken, or made to do harm.
 _LARGEST_FOLDED = 1 << 26
+# Elements that all folding may read and write, beside so many times those that the file itself holds.
+_MOST_FOLDED = 1 << 28
+_TIMES_STORED = 8
 MOST_ELEMENTS = (1 << 31) - 1
 MOST_NODES = 10_000
 _DEEPEST_CALL = 100
@@ -53,6 +56,7 @@ class Reader:
         self.opset = _opset(self.model)
         self.values: dict[str, Value] = {}
         self.nodes: list[Node] = []
+        self.folded_left = _MOST_FOLDED
         self.problems: list[str] = []
         self.notes: list[str] = []
 
@@ -60,6 +64,7 @@ class Reader:
         graph = self.model.graph
         for initializer in graph.initializer:
             self.values[initializer.name] = _constant(initializer.name, _array(initializer))
+        self.folded_left += _TIMES_STORED * sum(math.prod(value.shape) for value in self.values.values())
         inputs = [self._input(info) for info in graph.input if info.name not in self.values]
         for position, proto in enumerate(graph.node):
             self._node(proto, proto.name or f"#{position}")
@@ -144,6 +149,7 @@ class Reader:
             return [_constant("", np.array(node.data_input().shape[start:end], np.int64))]
         if not node.inputs or any(value is not None and not value.is_constant for value in node.inputs):
             return None
+        self._spend(sum(math.prod(value.shape) for value in node.inputs if value is not None))
         first = node.data_input()
         if node.op == "QuantizeLinear":
             quantization, dtype = quantization_of(node)
@@ -161,9 +167,16 @@ class Reader:
             n_elements = folded_size(node.op, node.attributes, arrays)
             if n_elements > _LARGEST_FOLDED:
                 raise Unsupported(f"it makes a constant of {n_elements:,} elements")
+            self._spend(n_elements)
             return [_constant("", np.asarray(folder(node.attributes, arrays)))]
         except (ValueError, IndexError, TypeError, KeyError, ArithmeticError, MemoryError) as fault:
             raise Unsupported(f"its constant cannot be computed ({fault})") from None
+
+    def _spend(self, n_elements: int) -> None:
+        """Each node may be small enough, and there are thousands: what they do together is limited, too."""
+        if n_elements > self.folded_left:
+            raise Unsupported("constants that are computed have too many elements in all")
+        self.folded_left -= n_elements
 
     def _quantized(self, name: str, node: Node) -> Value:
         """An integer activation. uint8 becomes int8: 128 is taken from the integers and the zero point."""

@@ -76,6 +76,25 @@ def doubling_concatenations() -> onnx.ModelProto:
     )
 
 
+def many_sums() -> onnx.ModelProto:
+    """150 nodes, each of which is small enough by itself: 2^32 elements and more in all."""
+    filled = helper.make_node("ConstantOfShape", ["shape"], ["c0"])
+    sums = [helper.make_node("Add", [f"c{k}", "one"], [f"c{k + 1}"]) for k in range(150)]
+    mean = helper.make_node("ReduceMean", ["c150"], ["c"], keepdims=1)
+    last = helper.make_node("Add", ["x", "c"], ["y"])
+    constants = {"shape": _int64(1, 2**25), "one": np.ones(1, np.float32)}
+    return model([filled, *sums, mean, last], constants=constants)
+
+
+def many_reductions() -> onnx.ModelProto:
+    """Small results of a large constant, again and again."""
+    filled = helper.make_node("ConstantOfShape", ["shape"], ["big"])
+    means = [helper.make_node("ReduceMean", ["big"], [f"m{k}"], keepdims=1) for k in range(300)]
+    sums = [helper.make_node("Add", [f"m{k}", f"s{k}" if k else "m0"], [f"s{k + 1}"]) for k in range(300)]
+    last = helper.make_node("Add", ["x", "s300"], ["y"])
+    return model([filled, *means, *sums, last], constants={"shape": _int64(1, 2**25)})
+
+
 def huge_input() -> onnx.ModelProto:
     return model([helper.make_node("Relu", ["x"], ["y"])], shape=(1, 2**30, 2**30))
 
@@ -129,6 +148,8 @@ BOMBS: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "a filled tensor": (huge_fill, "1,099,511,627,776 elements"),
     "an outer product": (huge_outer_product, "17,179,869,184 elements"),
     "concatenations": (doubling_concatenations, "elements"),
+    "sums": (many_sums, "too many elements in all"),
+    "means": (many_reductions, "too many elements in all"),
     "an input": (huge_input, "which no device holds"),
     "an input of less than nothing": (negative_input, "shape"),
     "an output": (huge_output, "which no device holds"),
