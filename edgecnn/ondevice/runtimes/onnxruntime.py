@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.ondevice.manifest import DeviceError, TensorSpec
+from edgecnn.ondevice.runtimes.external_data import check_external_data
 from edgecnn.ondevice.runtimes.runtime import Runtime
 
 NUMPY_TYPES = {
@@ -43,6 +44,7 @@ class OnnxRuntime(Runtime):
             ) from fault
 
     def __init__(self, model: Path, num_threads: int, optimize: bool) -> None:
+        check_external_data(model)
         onnxruntime = self.import_package()
         self.version = onnxruntime.__version__
         try:
