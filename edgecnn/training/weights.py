@@ -2,50 +2,64 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from edgecnn.errors import DataError
+from edgecnn import confined
+from edgecnn.errors import DataError, EdgeCNNError
 from edgecnn.training.layers import layers_of
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """The tensors by name in a .safetensors or .pth / .pt file (a state dict, or one under "state_dict").
 
-    Raises DataError for what is not such a file; one that holds more than tensors is refused, not run.
+    Raises DataError for what is not such a file; one that holds more than tensors is refused, not run. It is
+    read in the worker of `confined`: torch is not made for files that are damaged on purpose.
     """
+    if not path.exists():
+        raise DataError("there is no such file of weights", where=str(path))
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as fault:
-        raise DataError("there is no such file of weights", where=str(path)) from fault
-    except (
-        pickle.UnpicklingError,
-        SafetensorError,
-        RuntimeError,
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-    ) as fault:
+        return confined.run(tensors_in, str(path), confined.check_model_file(path), path)
+    except DataError:
+        raise
+    except EdgeCNNError as fault:
+        raise DataError(fault.what, where=str(path), fix=fault.fix) from fault
+
+
+def tensors_in(path: Path) -> dict[str, torch.Tensor]:
+    """What `read_weights` gives, read in this process. Raises DataError for every fault."""
+    try:
+        loaded = _loaded(path)
+        return {str(name): tensor.detach().contiguous() for name, tensor in loaded.items()}
+    except DataError:
+        raise
+    except Exception as fault:  # of a damaged file torch makes nearly any: IndexError, struct.error, TypeError
         reason = str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
         raise DataError(
             f"not a file of weights alone: {reason}",
             where=str(path),
             fix="save them with safetensors.torch.save_file(model.state_dict(), ...)",
         ) from fault
+
+
+def _loaded(path: Path) -> Mapping[str, torch.Tensor]:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    loaded = torch.load(path, map_location="cpu", weights_only=True)
     if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
         loaded = loaded["state_dict"]
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+    if not isinstance(loaded, Mapping) or not all(map(_is_plain, loaded.values())):
         raise DataError("not a state dict: expected tensors by name", where=str(path))
-    return {str(name): tensor for name, tensor in loaded.items()}
+    return loaded
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it is a tensor with its numbers there, all of them."""
+    return isinstance(value, torch.Tensor) and value.layout == torch.strided and value.device.type == "cpu"
 
 
 def put_into(model: nn.Module, weights: Mapping[str, torch.Tensor], *, where: str) -> tuple[str, ...]:

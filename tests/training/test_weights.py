@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import pickle
 from pathlib import Path
 
@@ -9,9 +11,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from edgecnn.errors import DataError
+from edgecnn import confined
+from edgecnn.errors import DataError, EdgeCNNError
 from edgecnn.models import build_model
-from edgecnn.training.weights import put_into, read_weights
+from edgecnn.training.weights import put_into, read_weights, tensors_in
 
 
 def lenet(n_classes: int = 3, seed: int = 0) -> torch.nn.Module:
@@ -109,3 +112,38 @@ def test_the_weights_from_imagenet_load_strictly() -> None:
     assert put_into(model, read_weights(path), where="w") == ()
     ten = build_model("squeezenet1_1", in_channels=3, n_classes=10)
     assert set(put_into(ten, read_weights(path), where="w")) == {"classifier.1.weight", "classifier.1.bias"}
+
+
+def test_every_fault_of_a_damaged_file_is_told(tmp_path: Path) -> None:
+    """torch ends in IndexError, struct.error, AssertionError, TypeError, AttributeError, MemoryError ..."""
+    torch.save({"w": torch.zeros(4)}, tmp_path / "w.pth", _use_new_zipfile_serialization=False)
+    whole = (tmp_path / "w.pth").read_bytes()
+    for at in range(0, len(whole), 3):
+        (tmp_path / "w.pth").write_bytes(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
+        with contextlib.suppress(DataError):
+            tensors_in(tmp_path / "w.pth")
+
+
+def test_a_file_that_takes_the_reader_with_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "w.pth").write_bytes(b"x")
+
+    def dies(*_: object) -> None:
+        raise EdgeCNNError("it crashed native code")
+
+    monkeypatch.setattr(confined, "run", dies)
+    with pytest.raises(DataError, match="crashed native code"):
+        read_weights(tmp_path / "w.pth")
+
+
+def test_a_pipe_and_a_folder_are_no_weights(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "w.pth")
+    for path in (tmp_path, tmp_path / "w.pth", tmp_path / "none.pth"):
+        with pytest.raises(DataError):
+            read_weights(path)
+
+
+def test_tensors_that_are_not_plain_are_refused(tmp_path: Path) -> None:
+    for tensor in (torch.zeros(3, device="meta"), torch.eye(3).to_sparse()):
+        torch.save({"w": tensor}, tmp_path / "w.pth")
+        with pytest.raises(DataError):
+            tensors_in(tmp_path / "w.pth")
