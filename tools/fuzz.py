@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -52,13 +53,70 @@ def read_manifest(path: Path) -> None:
     from edgecnn.ondevice.manifest import DeviceError, Manifest
 
     with contextlib.suppress(DeviceError):
-        Manifest.from_json(path.read_text(encoding="utf-8", errors="surrogateescape"))
+        Manifest.read_for(path.with_suffix(""))
 
 
 def read_baseline(path: Path) -> None:
     from edgecnn.check import baseline
 
     baseline.read(path)
+
+
+@contextlib.contextmanager
+def called(name: str, path: Path) -> Iterator[Path]:
+    """A folder in which the file at `path` has that name."""
+    with tempfile.TemporaryDirectory(prefix="edgecnn-fuzz-") as folder:
+        Path(folder, name).symlink_to(path.absolute())
+        yield Path(folder)
+
+
+def read_report(path: Path) -> None:
+    from edgecnn import build_folder
+
+    with called(build_folder.REPORT, path) as folder:
+        build_folder.read_report(folder)
+
+
+def read_analysis(path: Path) -> None:
+    from edgecnn import build_folder
+    from edgecnn.records import Report
+
+    empty = Report(recipe={"name": "x"}, environment={}, artifacts=(), stages=(), parity=(), verdicts=())
+    with called(build_folder.ANALYSIS, path) as folder:
+        build_folder.read_analysis(folder, empty)
+
+
+def read_lock(path: Path) -> None:
+    from edgecnn import provenance
+
+    with called(provenance.LOCK_FILE, path) as folder:
+        provenance.check(folder, provenance.read(folder))
+
+
+def read_metadata(path: Path) -> None:
+    from edgecnn.export.tflite import metadata
+
+    metadata.read(path)
+
+
+def read_npz(path: Path) -> None:
+    from edgecnn.data.npz import ARRAYS, NpzFile
+
+    file = NpzFile(path)
+    file.class_names()
+    for pairs in ARRAYS.values():
+        for images, _ in pairs:
+            if images in file.names:
+                file.images(images, channels=1)
+
+
+def read_weights(path: Path) -> None:
+    """In this process: what takes it down is a finding here, and an error of the worker elsewhere."""
+    from edgecnn.training.weights import tensors_in
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tensors_in(path)
 
 
 def convert(path: Path) -> None:
@@ -140,6 +198,42 @@ def idx_files(folder: Path) -> list[Path]:
     return [path]
 
 
+def kept(kind: str) -> Callable[[Path], list[Path]]:
+    """The files of that kind which the tests keep, one of every version."""
+    return lambda _: sorted((ROOT / "tests" / "fixtures" / "versions").glob(f"{kind}_*.json"))
+
+
+def metadata_files(folder: Path) -> list[Path]:
+    path = folder / "metadata.json"
+    path.write_text('{"name": "a", "labels": ["x", "y"], "mean": [1.0], "std": [2.0]}')
+    return [path, *kept("manifest")(folder)]
+
+
+def npz_files(folder: Path) -> list[Path]:
+    images = np.random.default_rng(0).integers(0, 256, (8, 5, 4)).astype(np.uint8)
+    arrays = {"x_train": images, "y_train": np.arange(8) % 2, "class_names": np.array(["cat", "dog"])}
+    np.savez(folder / "plain.npz", **arrays)
+    np.savez_compressed(folder / "packed.npz", **arrays)
+    return sorted(folder.glob("*.npz"))
+
+
+def pth_files(folder: Path) -> list[Path]:
+    import torch
+
+    state = {"conv1.weight": torch.ones(2, 1, 3, 3), "fc.bias": torch.zeros(4)}
+    torch.save(state, folder / "zip.pth")
+    torch.save({"state_dict": state}, folder / "legacy.pth", _use_new_zipfile_serialization=False)
+    return sorted(folder.glob("*.pth"))
+
+
+def safetensors_files(folder: Path) -> list[Path]:
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"conv1.weight": torch.ones(2, 1, 3, 3), "fc.bias": torch.zeros(4)}, folder / "w.safetensors")
+    return [folder / "w.safetensors"]
+
+
 def pictures(folder: Path) -> list[Path]:
     from PIL import Image
 
@@ -158,6 +252,13 @@ TARGETS = {
     "idx": Target(read_idx, idx_files, ".idx"),
     "manifest": Target(read_manifest, manifests, ".json"),
     "baseline": Target(read_baseline, lambda _: [ROOT / "edgecnn-baseline.json"], ".json"),
+    "report": Target(read_report, kept("report"), ".json"),
+    "analysis": Target(read_analysis, kept("analysis"), ".json"),
+    "lock": Target(read_lock, kept("lock"), ".json"),
+    "metadata": Target(read_metadata, metadata_files, ".json"),
+    "npz": Target(read_npz, npz_files, ".npz"),
+    "pth": Target(read_weights, pth_files, ".pth"),
+    "safetensors": Target(read_weights, safetensors_files, ".safetensors"),
     "picture": Target(read_picture, pictures, ".img"),
     "convert": Target(convert, onnx_models, ".onnx"),
     "inspect-onnx": Target(inspect, onnx_models, ".onnx"),

@@ -41,7 +41,7 @@ def find(options: Options, folders: tuple[Path, ...]) -> Source:
             where=str(path),
             fix=f"the path of a recipe's data begins where edgecnn runs: {Path.cwd()}",
         )
-    file = _File(path)
+    file = NpzFile(path)
     class_names = file.class_names()
     (content,) = content_hashes(path.parent, [path.name])
     decisive = [content, options.validation_share, options.test_share, options.seed]
@@ -49,7 +49,7 @@ def find(options: Options, folders: tuple[Path, ...]) -> Source:
     return Source(class_names, sha256, lambda pre, _: file.read(pre, options, class_names))
 
 
-class _File:
+class NpzFile:
     """An .npz file with its faults told. Nothing is unpickled."""
 
     def __init__(self, path: Path) -> None:
@@ -92,7 +92,7 @@ class _File:
         """Raises DataError for images that are not uint8, or of other channels than `preprocessing` says."""
         images, labels = {}, {}
         for split, (images_name, labels_name) in self.pairs.items():
-            images[split] = self._images(images_name, preprocessing.channels)
+            images[split] = self.images(images_name, preprocessing.channels)
             labels[split] = self._labels(labels_name)
             if len(images[split]) != len(labels[split]):
                 raise self._fault(
@@ -121,7 +121,7 @@ class _File:
         )
         return {**{split: rows for split, rows in drawn.items() if split != "train"}, "train": drawn["train"]}
 
-    def _images(self, name: str, channels: int) -> NDArray[Any]:
+    def images(self, name: str, channels: int) -> NDArray[Any]:
         """uint8 [n, height, width, channels]."""
         images = self._array(name)
         if images.dtype != np.uint8:

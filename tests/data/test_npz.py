@@ -137,7 +137,7 @@ def of_header(path: Path, shape: tuple[int, ...], **options: int) -> Path:
 
 def test_an_array_that_unpacks_to_more_than_there_is_room_is_refused_by_its_header(tmp_path: Path) -> None:
     path = of_header(tmp_path / "bomb.npz", (10_000_000, 28, 28))
-    read = npz._File(path)
+    read = npz.NpzFile(path)
     with pytest.raises(DataError, match=r"x_train cannot be read \(it unpacks to 7,840,000,000 bytes\)"):
         read._array("x_train")
 
