@@ -16,6 +16,7 @@ from edgecnn.errors import ModelError
 from edgecnn.ondevice.manifest import DeviceError, Preprocessing, TensorSpec
 from edgecnn.ondevice.preprocess import model_input
 from edgecnn.ondevice.runtimes import load_model
+from edgecnn.ondevice.runtimes.external_data import check_external_data
 from edgecnn.stages import Stage
 from edgecnn.steps.manifests import onnx_outputs
 from edgecnn.steps.networks import (
@@ -86,6 +87,7 @@ def _read(file: Path) -> onnx.ModelProto:
 
     where = str(file)
     try:
+        check_external_data(file)  # whatever this version of onnx looks at itself
         model = onnx.load(file)
         onnx.checker.check_model(model)
     except Exception as fault:  # protobuf and onnx have no common class for what is wrong with a file

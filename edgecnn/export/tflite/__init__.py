@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from edgecnn.confined import check_model_file
 from edgecnn.errors import ConversionError, EdgeCNNError, UsageError
 from edgecnn.ondevice.manifest import TensorSpec
+from edgecnn.ondevice.runtimes.external_data import check_external_data
 
 if TYPE_CHECKING:
     import onnx
@@ -161,7 +162,9 @@ def _load(path: Path) -> onnx.ModelProto:
 
     check_model_file(path)
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, load_external_data=False)
+        check_external_data(path)  # whatever this version of onnx looks at itself
+        onnx.load_external_data_for_model(model, str(path.parent))
     except OSError as fault:
         raise UsageError(f"cannot read it: {fault.strerror or fault}", where=str(path)) from fault
     except DecodeError as fault:
