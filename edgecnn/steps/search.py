@@ -180,11 +180,13 @@ class _Search:
     def _untrained(self, widths: Widths) -> onnx.ModelProto:
         """The graph that a network of `widths` ends as: its shapes count, not its numbers."""
         from edgecnn.export.onnx import export_onnx
+        from edgecnn.training.layers import scatter_vectors
 
         shop, recipe = self.shop, self.shop.recipe
         by_layer = dict(zip(recipe.model.layer_widths, widths, strict=True))
         model = make_network(shop, by_layer, len(shop.source.class_names))
-        _scatter_vectors(model, recipe.seed)
+        # A file holds equal vectors once, such as the zeros that biases begin with: it would seem smaller.
+        scatter_vectors(model, recipe.seed)
         pre = recipe.preprocessing
         graph = export_onnx(model, (pre.channels, pre.height, pre.width))
         return graph if self.spec.minimize == "macs" else quantized_untrained(shop, graph)
@@ -363,19 +365,6 @@ def _teacher(shop: Workshop, spec: SearchSpec, stage: Stage, dense: Stage) -> An
 
     teaching = shop if stage is dense else _with_model(shop, spec)
     return Teacher(load_network(teaching, stage), spec.temperature, spec.teacher_weight)
-
-
-def _scatter_vectors(model: nn.Module, seed: int) -> None:
-    """Biases and norms at random, as training leaves them: a file holds equal vectors once, such as the zeros
-    that a network begins with, and would seem smaller than it is going to be.
-    """
-    import torch
-
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 1:
-                parameter.uniform_(0.5, 1.5, generator=generator)
 
 
 def quantized_untrained(shop: Workshop, graph: onnx.ModelProto) -> onnx.ModelProto:
