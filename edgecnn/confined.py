@@ -63,7 +63,7 @@ def run(function: Callable[P, R], about: str, n_bytes: int, /, *args: P.args, **
     dies or takes too long, and what `function` raises.
     """
     with _lock:
-        return cast(R, _worker.ask((function, args, kwargs, n_bytes), about))
+        return cast(R, _worker.ask((Path.cwd(), function, args, kwargs, n_bytes), about))
 
 
 class _Worker:
@@ -177,9 +177,10 @@ def _serve() -> None:
     requests = sys.stdin.buffer
     while True:
         try:
-            function, args, kwargs, n_bytes = pickle.load(requests)  # noqa: S301
+            folder, function, args, kwargs, n_bytes = pickle.load(requests)  # noqa: S301
         except EOFError:
             return
+        os.chdir(folder)  # relative paths begin where the caller is now
         limit_memory(n_bytes)
         limit_processor(time.process_time() + TIMEOUT_S * (os.cpu_count() or 1))
         try:

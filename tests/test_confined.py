@@ -72,6 +72,13 @@ def test_what_libraries_print_there_is_no_answer(capfd: pytest.CaptureFixture[st
     assert capfd.readouterr().out == ""
 
 
+def test_relative_paths_begin_where_the_caller_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        assert confined.run(os.getcwd, "m.onnx", 0) == str(tmp_path / name)
+
+
 def test_the_working_directory_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pickle.py").write_text("raise RuntimeError('the wrong pickle')")
     monkeypatch.chdir(tmp_path)

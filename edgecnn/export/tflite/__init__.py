@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from edgecnn.confined import check_model_file
 from edgecnn.errors import ConversionError, EdgeCNNError, UsageError
 from edgecnn.ondevice.manifest import TensorSpec
-from edgecnn.ondevice.runtimes.external_data import check_external_data
 
 if TYPE_CHECKING:
     import onnx
@@ -159,6 +158,8 @@ def _conversion(tflite: Model, data: bytes, notes: list[str]) -> Conversion:
 def _load(path: Path) -> onnx.ModelProto:
     import onnx
     from google.protobuf.message import DecodeError
+
+    from edgecnn.ondevice.runtimes.external_data import check_external_data
 
     check_model_file(path)
     try:

@@ -79,7 +79,12 @@ def test_the_same_build_gives_the_same_page(written: str) -> None:
 
 
 def test_markup_in_names_is_shown_and_not_obeyed() -> None:
-    hostile = a_build(HOSTILE, layer=HOSTILE, class_names=(HOSTILE, "dog", "owl"), notes=(f"note {HOSTILE}",))
+    hostile = a_build(
+        layer=HOSTILE,
+        class_names=(HOSTILE, "dog", "owl"),
+        notes=(f"note {HOSTILE}",),
+        recipe={**a_report().recipe, "note": HOSTILE},
+    )
     for builds in ([hostile], [hostile, a_build()]):
         written = html.render(builds)
         tags = Tags(written)
