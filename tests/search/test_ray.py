@@ -76,7 +76,7 @@ def marked(job: tuple[Path, int]) -> tuple[int, str]:
     folder, n = job
     node = ray.get_runtime_context().get_node_id()
     (folder / f"{n}.{node}").touch()
-    time.sleep(1)
+    time.sleep(3)
     return n * n, node
 
 
@@ -87,7 +87,8 @@ def fails(n: int) -> int:
 
 
 def test_jobs_lost_with_their_node_are_done_on_another(two_nodes: TwoNodes, tmp_path: Path) -> None:
-    killing = two_nodes.kill_one_when(lambda: len(list(tmp_path.iterdir())) >= 3)
+    # Both nodes are at work.
+    killing = two_nodes.kill_one_when(lambda: len({path.suffix for path in tmp_path.iterdir()}) == 2)
     found = dict(two_nodes.workers.run(marked, [(tmp_path, n) for n in range(6)]))
     killing.join(timeout=60)
     assert {position: square for position, (square, _) in found.items()} == {n: n * n for n in range(6)}

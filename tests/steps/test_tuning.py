@@ -19,7 +19,7 @@ from edgecnn.steps.networks import Workshop
 RECIPE = """\
 version: 1
 name: tuned
-data: {npz: {path: data.npz, size: 28, channels: 1}}
+data: {npz: {path: data.npz, size: 28, channels: 1, normalization: {mean: [0.1307], std: [0.3081]}}}
 model: {lenet5: {weights: start.pth}}
 train: {epochs: 0, threads: 1}
 compress:
