@@ -152,7 +152,8 @@ def _header(model: Path, output: Path, content: bytes, operators: list[str]) -> 
     rows = [content[i : i + 12] for i in range(0, len(content), 12)]
     array = "\n".join("  " + " ".join(f"0x{byte:02x}," for byte in row) for row in rows)
     resolver = "\n".join(f"//   {_added(name)}" for name in operators)
-    return f"""// {model.name}: {len(content):,} bytes, sha256 {hashlib.sha256(content).hexdigest()}
+    name = " ".join(model.name.split())  # a line break in it would end the comment
+    return f"""// {name}: {len(content):,} bytes, sha256 {hashlib.sha256(content).hexdigest()}
 {_told(model)}//
 // Operators:
 //   tflite::MicroMutableOpResolver<{len(operators)}> resolver;

@@ -164,3 +164,10 @@ def test_the_manifest_stands_in_it(tmp_path: Path):
         f"int8 [1, 4, 4, 1], real = {tiny_models.INPUT_SCALE!r} * (q - {tiny_models.INPUT_ZERO_POINT})" in text
     )
     assert "mean [0.4], std [0.3]" in text
+
+
+def test_a_line_break_in_the_name_of_the_model_stays_in_its_comment(model: Path, tmp_path: Path):
+    odd = tmp_path / "x\n#error pwned\n.tflite"
+    odd.write_bytes(model.read_bytes())
+    micro.write_header(odd, tmp_path / "x.h")
+    assert not any(line.startswith("#error") for line in (tmp_path / "x.h").read_text().splitlines())

@@ -41,6 +41,14 @@ def test_a_whole_file_gets_its_name(tmp_path: Path):
     assert send(tmp_path, b"") == [{"have": str(path)}], "it is not asked for again"
 
 
+def test_a_cached_file_that_was_altered_is_asked_for_again(tmp_path: Path):
+    path = Path(send(tmp_path, CONTENT)[1]["have"])
+    path.write_bytes(CONTENT[:-1] + b"?")
+    asked, done = send(tmp_path, CONTENT)
+    assert asked == {"send": True} and Path(done["have"]) == path
+    assert path.read_bytes() == CONTENT
+
+
 def test_bytes_that_were_altered_on_the_way_are_refused(tmp_path: Path):
     altered = CONTENT[:-1] + b"?"
     _, fault = send(tmp_path, altered)
