@@ -1,6 +1,7 @@
 """Takes one file from stdin into the cache of this machine: `python3 -c SOURCE SHA256 SIZE NAME`.
 
-It stands alone, stdlib only: it is sent as text, before anything of edgecnn is there. It answers with lines of
+It stands alone, stdlib only: it is sent as text, before anything of edgecnn is there. An old Python must
+be able to read it, too, or it cannot say that it is too old: syntax of 3.7. It answers with lines of
 `edgecnn-answer:` and JSON: {"have": path} where the file is there already; else {"send": true}, and when the
 bytes have come and their sha256 is right, {"have": path}. A fault is {"error": what, "fix": how to mend it}.
 
@@ -76,7 +77,7 @@ def sha256_of(path: Path) -> str:
     """In blocks: a board may have less memory than the file."""
     found = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
+        for block in iter(lambda: file.read(BLOCK_BYTES), b""):
             found.update(block)
     return found.hexdigest()
 

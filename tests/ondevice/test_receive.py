@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import json
@@ -60,6 +61,10 @@ def test_a_file_that_ends_too_early_is_removed(tmp_path: Path):
     _, fault = send(tmp_path, CONTENT[:1000])
     assert fault["error"] == "1000 of 256000 bytes came"
     assert left_in(tmp_path) == []
+
+
+def test_an_old_python_can_read_it_and_say_that_it_is_too_old():
+    ast.parse(inspect.getsource(receive), feature_version=(3, 7))
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path):

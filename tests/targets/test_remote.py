@@ -258,8 +258,9 @@ def test_the_link_is_cut_at_ten_points_of_an_upload(sshd: LocalSSHD):
     total = total_sent(sshd, lambda: send(os.urandom(400_000)))
     for tenth in range(10):
         sshd.make_flaky(total * (tenth + 1) // 12)
-        with pytest.raises(TargetError, match=r"lost during the upload of a\.bin|no connection"):
+        with pytest.raises(TargetError, match=r"lost during the upload of a\.bin|no connection") as caught:
             send(content)
+        assert caught.value.exit_code == 3 and caught.value.fix
         wait_until(lambda: sshd.partial_files() == [])
         assert content not in [path.read_bytes() for path in sshd.cache.rglob("a.bin")]
     sshd.write_config()
@@ -287,6 +288,7 @@ def test_the_link_is_cut_at_ten_points_of_a_run(sshd: LocalSSHD, models):
         except TargetError as fault:
             n_faults += 1
             assert "was lost during" in fault.what or "no connection" in fault.what
+            assert fault.exit_code == 3 and fault.fix
         wait_until(lambda: not measuring(sshd))
     assert n_faults >= 7
     sshd.write_config()
@@ -312,9 +314,10 @@ def measuring(sshd: LocalSSHD) -> list[int]:
 def test_a_link_that_stalls_is_given_up(sshd: LocalSSHD):
     sshd.make_flaky(100_000, "stall")
     start = time.monotonic()
-    with pytest.raises(TargetError, match="connection was lost during the upload"):
+    with pytest.raises(TargetError, match="connection was lost during the upload") as caught:
         sshd.target(alive_interval_s=1).board.put(os.urandom(400_000), "a.bin")
     assert time.monotonic() - start < 60, "well before the time that an upload may take"
+    assert caught.value.exit_code == 3 and caught.value.fix
     sshd.write_config()
     assert sshd.target().board.put(b"again", "a.bin")
 

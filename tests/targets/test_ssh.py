@@ -147,6 +147,36 @@ def test_a_command_never_dials_by_itself(sshd: LocalSSHD, monkeypatch: pytest.Mo
     assert (sshd.folder / "sshd.log").read_text().count("Accepted publickey") == 1
 
 
+def behind_a_jump_host(board: LocalSSHD, jump_port: int) -> None:
+    """`board` is reached by way of the host `jump`: the same sshd, or what listens on `jump_port`."""
+    jump = [line.replace(f"Port {board.port}", f"Port {jump_port}") for line in _lines_of(board)[1:]]
+    board.configure("\n".join(["ProxyJump jump", "Host jump", *jump]))
+
+
+def _lines_of(board: LocalSSHD) -> list[str]:
+    return board.config.read_text().splitlines()
+
+
+def test_a_board_behind_a_jump_host(sshd: LocalSSHD):
+    behind_a_jump_host(sshd, sshd.port)
+    target = sshd.target()
+    assert target.probe().arch
+    assert target.board.put(b"content", "a.bin")
+    log = (sshd.folder / "sshd.log").read_text()
+    assert log.count("Accepted publickey") == 2, "once on the jump host, once on the board behind it"
+    target.close()
+    assert not target.board.connection.is_open
+
+
+def test_a_jump_host_that_does_not_answer(sshd: LocalSSHD):
+    with socket.socket() as unused:  # bound, and nobody listens
+        unused.bind(("127.0.0.1", 0))
+        behind_a_jump_host(sshd, unused.getsockname()[1])
+        assert "refused the connection" in fault_of(sshd).what
+    sshd.write_config()
+    assert sshd.target().probe().arch
+
+
 def test_no_ssh_on_this_machine(sshd: LocalSSHD, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("PATH", str(tmp_path))
     fault = fault_of(sshd)

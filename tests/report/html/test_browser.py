@@ -64,7 +64,7 @@ def test_a_long_name_does_not_widen_the_page(chromium: Browser, pages: dict[str,
 
 def test_markup_in_names_does_not_run(chromium: Browser, pages: dict[str, Path]) -> None:
     chromium.open(pages["hostile"])
-    assert chromium.run("return document.querySelector('h1').textContent") == HOSTILE
+    assert HOSTILE in chromium.run("return document.body.textContent")
     assert chromium.run("return document.scripts.length") == 1
     assert chromium.errors() == []
     chromium.run("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.ran = 1\">')")
