@@ -8,7 +8,7 @@ import shutil
 import struct
 import subprocess
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 
 def probe(root: Path = Path("/")) -> Dict[str, Any]:
@@ -68,17 +68,28 @@ def affinity() -> Optional[List[int]]:
 
 def cpu_model(root: Path) -> Optional[str]:
     """`model name` on x86 and 32-bit Arm; 64-bit Arm gives part numbers only, which tell cores apart too."""
+    fields = _cpu_fields(root)
+    if fields.get("model name"):
+        return fields["model name"]
+    implementer, part = _core(fields)
+    if part:
+        known = ARM_PARTS.get(part) if implementer == "0x41" else None
+        return known or f"implementer {implementer} part {part}"
+    return platform.processor() or None
+
+
+def _cpu_fields(root: Path) -> Dict[str, str]:
+    """What /proc/cpuinfo says of the first core."""
     fields: Dict[str, str] = {}
     for line in (_text(root / "proc/cpuinfo") or "").splitlines():
         key, _, value = line.partition(":")
         fields.setdefault(key.strip(), value.strip())
-    if fields.get("model name"):
-        return fields["model name"]
-    if fields.get("CPU part"):
-        implementer, part = fields.get("CPU implementer"), fields["CPU part"]
-        known = ARM_PARTS.get(part) if implementer == "0x41" else None
-        return known or f"implementer {implementer} part {part}"
-    return platform.processor() or None
+    return fields
+
+
+def _core(fields: Dict[str, str]) -> Tuple[Optional[str], Optional[str]]:
+    """Implementer and part number of an Arm core."""
+    return fields.get("CPU implementer"), fields.get("CPU part")
 
 
 # CPU part -> core of implementer 0x41 (Arm): MIDR_EL1 in the cores' technical reference manuals.
@@ -164,14 +175,38 @@ def os_name(root: Path) -> str:
 
 
 def is_emulated(root: Path = Path("/")) -> bool:
-    """Whether qemu-user runs this: uname is the emulator's, but /proc/sys/kernel/arch is the real kernel's.
+    """Whether qemu computes here in place of the processor that is told: then milliseconds mean nothing.
 
-    Kernels before 6.1 have no such file: then the answer is no.
+    Told by three signs. qemu-user: uname is the emulator's, but /proc/sys/kernel/arch is the real kernel's. The
+    core `-cpu max` of a whole emulated machine, which nobody makes. And qemu's own Arm machine (`virt`): its
+    device tree names qemu.
+
+    What cannot be told, and is taken for real: qemu-user on a kernel before 6.1, which has no such file; a
+    whole machine built after a real one (`-M raspi3b`), with that one's device tree and core; a `virt` that
+    starts by UEFI and has no device tree; x86, but for `-cpu max`. The other way round, `virt` under KVM is
+    taken for emulated, though it computes with the real processor. Signs of any virtual machine (DMI, a device
+    tree that says linux,dummy-virt) prove nothing: machines of clouds show them, too.
     """
     real = _text(root / "proc/sys/kernel/arch")
-    if real is None:
-        return False
-    return _kernel_family(real) != _kernel_family(platform.machine())
+    if real is not None and _kernel_family(real) != _kernel_family(platform.machine()):
+        return True
+    fields = _cpu_fields(root)
+    if "QEMU TCG CPU" in fields.get("model name", "") or _core(fields) == QEMU_MAX:
+        return True
+    # qemu cannot emulate Apple's cores: on those, its machine runs by itself.
+    return _is_tree_of_qemu(root) and fields.get("CPU implementer") != APPLE
+
+
+# CPU implementer and CPU part that qemu gives `-cpu max` (target/arm/tcg/cpu64.c: 0 and "Q"); Apple's implementer.
+QEMU_MAX = ("0x00", "0x051")
+APPLE = "0x61"
+
+
+def _is_tree_of_qemu(root: Path) -> bool:
+    """As systemd-detect-virt tells it: no other tree has the device by which qemu hands its guest files."""
+    tree = root / "proc/device-tree"
+    names = f"{_text(tree / 'model')} {_text(tree / 'compatible')}".lower()
+    return "qemu" in names or next(tree.glob("fw-cfg*"), None) is not None
 
 
 def _kernel_family(machine: str) -> str:

@@ -89,6 +89,35 @@ def test_emulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str
     assert environment.is_emulated(plant(tmp_path, {"proc/sys/kernel/arch": kernel + "\n"})) is emulated
 
 
+NEOVERSE = {"proc/cpuinfo": "CPU implementer : 0x41\nCPU part : 0xd0c\n"}
+APPLE = {"proc/cpuinfo": "CPU implementer : 0x61\nCPU part : 0x000\n"}
+DUMMY = {"proc/device-tree/compatible": b"linux,dummy-virt\0"}
+FILES_OF_QEMU = {"proc/device-tree/fw-cfg@9020000/compatible": b""}
+
+
+@pytest.mark.parametrize(
+    ("planted", "emulated"),
+    [
+        ({"proc/cpuinfo": "CPU implementer : 0x00\nCPU part : 0x051\n"}, True),
+        ({"proc/cpuinfo": "model name : QEMU TCG CPU version 2.5+\n"}, True),
+        ({**DUMMY, **FILES_OF_QEMU}, True),
+        ({"proc/device-tree/model": b"riscv-virtio,qemu\0"}, True),
+        ({"proc/device-tree/compatible": b"qemu,pseries\0"}, True),
+        # A Pi is what it says: qemu's raspi3b has the tree of one, and cannot be told from it.
+        (PI_4, False),
+        # Virtual machines that compute with the real processor: Firecracker, a cloud's, qemu's on a Mac.
+        ({**DUMMY, **NEOVERSE}, False),
+        ({"sys/class/dmi/id/sys_vendor": "QEMU\n", **NEOVERSE}, False),
+        ({**DUMMY, **FILES_OF_QEMU, **APPLE}, False),
+    ],
+)
+def test_signs_of_a_whole_machine_that_is_emulated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: dict[str, str | bytes], emulated: bool
+):
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert environment.is_emulated(plant(tmp_path, planted)) is emulated
+
+
 def test_cpu_names(tmp_path: Path):
     x86 = plant(
         tmp_path / "x86", {"proc/cpuinfo": "processor : 0\nmodel name\t: AMD EPYC: Zen\ncpu MHz : 2596.1\n"}
