@@ -197,7 +197,7 @@ def is_emulated(root: Path = Path("/")) -> bool:
     return _is_tree_of_qemu(root) and fields.get("CPU implementer") != APPLE
 
 
-# CPU implementer and CPU part that qemu gives `-cpu max` (target/arm/tcg/cpu64.c: 0 and "Q"); Apple's implementer.
+# CPU implementer and CPU part that qemu gives `-cpu max` (target/arm/tcg/cpu64.c: 0 and "Q"), and Apple's.
 QEMU_MAX = ("0x00", "0x051")
 APPLE = "0x61"
 
