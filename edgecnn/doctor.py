@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from edgecnn.errors import UsageError
 from edgecnn.export.tflite import runtimes as known_operators
 from edgecnn.inspection import inspect
-from edgecnn.targets.remote import RemoteTarget
+from edgecnn.inspection.onnx_graph import read_graph
+from edgecnn.targets.remote import VENV_PYTHON, RemoteTarget
 from edgecnn.targets.target import Target
 
 Status = Literal["ok", "note", "lacks"]
@@ -37,7 +39,8 @@ class Finding:
 def examine(target: Target, models: Sequence[Path] = ()) -> list[Finding]:
     """Everything that is worth saying of a machine, and of whether it can run `models`."""
     facts = target.survey()
-    return [*findings(facts), *(finding for model in models for finding in _operators(model, facts))]
+    found = [*findings(facts), *(finding for model in models for finding in _operators(model, facts))]
+    return [*found, *_python_of_its_own(target, facts, found)]
 
 
 def fix(target: Target) -> dict[str, Any]:
@@ -49,6 +52,18 @@ def fix(target: Target) -> dict[str, Any]:
     if packages is None:
         raise UsageError(_no_wheel(facts), where=target.name, fix=_IMAGE)
     return target.board.run(["venv", *packages], about=target.name, timeout_s=FIX_TIMEOUT_S)
+
+
+def _python_of_its_own(target: Target, facts: Mapping[str, Any], found: Sequence[Finding]) -> Iterator[Finding]:
+    """What --fix cannot mend: it installs in its own environment, and the target names another Python."""
+    named = target.board.address.python if isinstance(target, RemoteTarget) else None
+    in_ours = PurePosixPath(facts["python_path"]).parent.parts[-3:] == ("edgecnn", "venv", "bin")
+    if named and not in_ours and any("--fix" in (one.advice or "") for one in found):
+        advice = (
+            f"--fix installs in {VENV_PYTHON.removesuffix('/bin/python')} only: after it, write python: "
+            f"{VENV_PYTHON} in targets.yaml, or leave python: out; or install in this one by hand"
+        )
+        yield Finding("python:", "note", f"{named}, as targets.yaml says", advice)
 
 
 def fitting_packages(facts: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -202,18 +217,72 @@ def _emulation(facts: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _operators(model: Path, facts: Mapping[str, Any]) -> Iterator[Finding]:
     """Whether the runtimes there know the operators of a file, in the versions that it has."""
-    layers = inspect(model).layers
-    if model.suffix.lower() == ".onnx":
-        there = facts["packages"].get("onnxruntime")
-        advice = None if there else "onnxruntime is not installed there: --fix installs it"
-        yield Finding(model.name, "ok" if there else "lacks", f"on onnxruntime {there or ''}".strip(), advice)
+    file = inspect(model)
+    if file.format == "onnx":
+        yield _known_to_onnxruntime(model, facts["packages"].get("onnxruntime"))
         return
-    versions = {(one.operator, one.version or 1) for one in layers}
+    versions = {(one.operator, one.version or 1) for one in file.layers}
     yield from _known_to_tflite(model.name, versions, facts)
     # Of an operator that our converter does not write, no table here says which runtime has it.
     if others := sorted({operator for operator, _ in versions} - _TABLES["litert"].keys()):
         advice = "whether the runtimes have these is not known here; try it: edgecnn benchmark MODEL --target T"
         yield Finding(model.name, "note", f"it has {', '.join(others)}", advice)
+
+
+# Release -> the newest opset of ai.onnx and the newest IR version that it loads, until the next row. Up to 1.14
+# from https://onnxruntime.ai/docs/reference/compatibility.html. The later ones as they were tried with a file
+# of one node: the table there ends with 1.20, and names an older IR version for 1.15 than it loads.
+_ONNXRUNTIME = (
+    ((1, 32), 28, 14),
+    ((1, 24), 25, 13),
+    ((1, 23), 23, 11),
+    ((1, 21), 22, 10),
+    ((1, 18), 21, 10),
+    ((1, 17), 20, 9),
+    ((1, 15), 19, 9),
+    ((1, 14), 18, 8),
+    ((1, 12), 17, 8),
+    ((1, 11), 16, 8),
+    ((1, 9), 15, 8),
+    ((1, 8), 14, 7),
+)
+# Releases from the first up to the second were not tried, nor were those after the last row.
+_UNTRIED = ((1, 25), (1, 32))
+
+
+def _known_to_onnxruntime(model: Path, release: str | None) -> Finding:
+    """Whether that release loads a file of such versions; that it has each kernel, only a run tells."""
+    name, found = model.name, f"on onnxruntime {release}"
+    if release is None:
+        return Finding(name, "lacks", "on onnxruntime", "onnxruntime is not installed there: --fix installs it")
+    version = _release(release)
+    opset, ir_version = next((known for since, *known in _ONNXRUNTIME if version >= since), (0, 0))
+    of_file = _versions(model)
+    too_new = [
+        f"{what} {there}"
+        for (what, there), newest in zip(of_file.items(), (opset, ir_version), strict=True)
+        if there > newest
+    ]
+    if not too_new:
+        return Finding(name, "ok", found)
+    if not opset or _UNTRIED[0] <= version < _UNTRIED[1] or version > _ONNXRUNTIME[0][0]:
+        advice = "whether it loads that is not known here; try it: edgecnn benchmark MODEL --target T"
+        return Finding(name, "note", f"{found}: {', '.join(too_new)}", advice)
+    advice = f"use a newer one there, or export with opset {opset} and IR version {ir_version} at the most"
+    return Finding(name, "lacks", f"{found}: not {', '.join(too_new)}", advice)
+
+
+def _versions(model: Path) -> dict[str, int]:
+    """What an .onnx file, which was inspected, says of itself; the opset is that of ONNX's own operators."""
+    graph = read_graph(model.read_bytes(), model.parent)
+    opset = max(graph.opsets.get("", 0), graph.opsets.get("ai.onnx", 0))
+    return {"opset": opset, "IR version": graph.message.last("ir_version", 0)}
+
+
+def _release(version: str) -> tuple[int, int]:
+    """Of "1.24.4" 1 and 24; 0 and 0 of what does not begin so."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def _known_to_tflite(name: str, versions: Set[tuple[str, int]], facts: Mapping[str, Any]) -> Iterator[Finding]:

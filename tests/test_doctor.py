@@ -6,11 +6,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import onnx
+import onnxruntime
 import pytest
 from cli.commands import run, told
 
 from edgecnn import doctor
 from edgecnn.doctor import Finding, findings, fitting_packages
+from edgecnn.target_file import Address
+from edgecnn.targets.remote import RemoteTarget
+from edgecnn.targets.ssh import Connection
 
 PI_4: dict[str, Any] = {
     "arch": "aarch64",
@@ -104,11 +109,79 @@ def layer(operator: str, version: int) -> Any:
 def test_operators_that_the_runtimes_there_have(
     packages: dict[str, str], layers: list[Any], expected: list[Any], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(doctor, "inspect", lambda _: SimpleNamespace(layers=layers))
+    monkeypatch.setattr(doctor, "inspect", lambda _: SimpleNamespace(format="tflite", layers=layers))
     told_of = list(doctor._operators(Path("net.tflite"), {"packages": packages}))
     assert [(one.status, one.found) for one in told_of] == [(status, found) for status, found, _ in expected]
     for one, (_, _, words) in zip(told_of, expected, strict=True):
         assert words in one.advice if words and one.advice else words is one.advice is None
+
+
+def one_node(opset: int, ir_version: int) -> bytes:
+    """An .onnx file that says it is of these versions."""
+    relu = onnx.helper.make_node("Relu", ["x"], ["y"])
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy")
+    model = onnx.helper.make_model(onnx.helper.make_graph([relu], "g", [x], [y]))
+    model.ir_version, model.opset_import[0].version = ir_version, opset
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("release", "opset", "ir_version", "status", "words"),
+    [
+        ("1.19.2", 21, 10, "ok", ""),
+        ("1.19.2", 22, 10, "lacks", "not opset 22"),
+        ("1.19.2", 17, 11, "lacks", "not IR version 11"),
+        ("1.16.3", 20, 10, "lacks", "not opset 20, IR version 10"),
+        ("1.24.4", 25, 13, "ok", ""),
+        ("1.24.4", 26, 10, "lacks", "not opset 26"),
+        ("1.28.0", 25, 13, "ok", ""),
+        ("1.28.0", 26, 10, "note", "opset 26"),
+        ("1.32.0", 28, 14, "ok", ""),
+        ("1.99.0", 28, 14, "ok", ""),
+        ("1.99.0", 40, 20, "note", "opset 40, IR version 20"),
+        ("1.2.0", 11, 6, "note", "opset 11"),
+        ("unknown", 17, 8, "note", "opset 17"),
+        (None, 17, 8, "lacks", "on onnxruntime"),
+    ],
+)
+def test_versions_of_onnx_that_the_runtime_there_loads(
+    release: str | None, opset: int, ir_version: int, status: str, words: str, tmp_path: Path
+):
+    (tmp_path / "net.onnx").write_bytes(one_node(opset, ir_version))
+    packages = {} if release is None else {"onnxruntime": release}
+    (finding,) = doctor._operators(tmp_path / "net.onnx", {"packages": packages})
+    assert (finding.status, finding.advice is None) == (status, status == "ok") and words in finding.found
+
+
+def test_the_newest_row_is_what_the_installed_onnxruntime_loads():
+    since, opset, ir_version = doctor._ONNXRUNTIME[0]
+    if doctor._release(onnxruntime.__version__) < since:
+        pytest.skip("an older onnxruntime")
+    onnxruntime.InferenceSession(one_node(opset, ir_version))
+
+
+A_PYTHON_OF_ITS_OWN = "--fix installs in ~/edgecnn/venv only: after it, write python: ~/edgecnn/venv/bin/python"
+
+
+@pytest.mark.parametrize(
+    ("python", "changes", "is_told"),
+    [
+        ("~/py/bin/python", {"python_path": "/home/pi/py/bin/python", "packages": {}}, True),
+        ("~/py/bin/python", {"python_path": "/home/pi/py/bin/python"}, False),  # it lacks nothing
+        ("~/edgecnn/venv/bin/python", {"packages": {}}, False),
+        (None, {"python_path": "/usr/bin/python3", "packages": {}}, False),
+    ],
+)
+def test_what_fix_installs_is_not_for_a_python_that_the_target_names(
+    python: str | None, changes: dict[str, Any], is_told: bool, monkeypatch: pytest.MonkeyPatch
+):
+    address = Address("pi4", "board", python=python)
+    target = RemoteTarget(address, Connection(address))
+    monkeypatch.setattr(target, "survey", lambda: {**PI_4, **changes})
+    found = doctor.examine(target)
+    target.close()
+    told_of = [one for one in found if (one.advice or "").startswith(A_PYTHON_OF_ITS_OWN)]
+    assert len(told_of) == is_told
 
 
 def test_what_fits():
