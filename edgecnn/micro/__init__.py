@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgecnn import files
+from edgecnn.confined import environment
 from edgecnn.errors import MissingExtraError, TargetError, UsageError
 from edgecnn.inspection import inspect
 from edgecnn.ondevice.manifest import DeviceError, Manifest
@@ -19,8 +23,10 @@ from edgecnn.ondevice.manifest import DeviceError, Manifest
 AMPLE_ARENA_BYTES = 64 * 2**20
 # TFLite Micro's alignment of buffers.
 STEP_BYTES = 16
+# How much larger than what it tells the arena may have to be, in steps; halved until it is found.
 MOST_STEPS = 64
 TIMEOUT_S = 300
+"""For one file: all starts of TFLite Micro together."""
 
 # Tables of TFLite operators -> methods of tflite::MicroMutableOpResolver, where AddCamelCase is not it.
 _RESOLVER = {
@@ -48,7 +54,10 @@ _TAKEN_WORDS = """
 """
 
 CHILD = """
-import json, sys
+import os, sys
+from edgecnn.ondevice.limits import limit_memory, limit_processor
+limit_memory(os.path.getsize(sys.argv[1]) + int(sys.argv[2]))
+limit_processor(float(sys.argv[3]))
 from tflite_micro import runtime
 with open(sys.argv[1], "rb") as file:
     interpreter = runtime.Interpreter.from_bytes(file.read(), arena_size=int(sys.argv[2]))
@@ -82,11 +91,12 @@ def measure(model: Path, limit_bytes: int | None = None) -> Arena:
     TargetError where it cannot run the file.
     """
     _require_tflite(model)
-    text = _run(model, AMPLE_ARENA_BYTES)
+    end = time.monotonic() + TIMEOUT_S
+    text = _run(model, AMPLE_ARENA_BYTES, end)
     figures = {name: int(n) for name, n in re.findall(r"Arena allocation (total|head|tail) (\d+) bytes", text)}
     if len(figures) != 3:
         raise TargetError("TFLite Micro does not tell how much memory it took", where=model.name)
-    arena = _smallest(model, figures["total"])
+    arena = _smallest(model, figures["total"], end)
     return Arena(
         model.name,
         model.stat().st_size,
@@ -98,39 +108,63 @@ def measure(model: Path, limit_bytes: int | None = None) -> Arena:
     )
 
 
-def _smallest(model: Path, told_bytes: int) -> int:
+def _smallest(model: Path, told_bytes: int, end: float) -> int:
     """The first arena from what it tells on that it runs in: while it plans, it needs a little more."""
-    start = -(-told_bytes // STEP_BYTES) * STEP_BYTES
-    for size in range(start, start + MOST_STEPS * STEP_BYTES, STEP_BYTES):
-        try:
-            _run(model, size)
-        except TargetError:
-            continue
-        return size
-    raise TargetError(f"it does not run in {start + MOST_STEPS * STEP_BYTES} bytes either", where=model.name)
+    start = -(-told_bytes // STEP_BYTES)
+    sizes = [step * STEP_BYTES for step in range(start, start + MOST_STEPS)]
+    # What runs in an arena runs in every larger one.
+    found = bisect.bisect_left(sizes, True, key=lambda size: _start(model, size, end).returncode == 0)
+    if found == len(sizes):
+        raise TargetError(f"it does not run in {sizes[-1]:,} bytes either", where=model.name)
+    return sizes[found]
 
 
-def _run(model: Path, arena_bytes: int) -> str:
-    """What TFLite Micro says of one inference."""
-    command = [sys.executable, "-P", "-c", CHILD, str(model), str(arena_bytes)]
+def _run(model: Path, arena_bytes: int, end: float) -> str:
+    """What TFLite Micro says of one inference. Raises TargetError where it cannot run the file."""
+    done = _start(model, arena_bytes, end)
+    if done.returncode == 0:
+        return done.stderr + done.stdout
+    words = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith((" ", "Trace"))]
+    if done.returncode < 0:
+        words.append(f"ended by signal {-done.returncode}")
+    raise TargetError(
+        "TFLite Micro cannot run it" + "".join(f"\n  | {line}" for line in words[-3:]),
+        where=model.name,
+        fix="edgecnn convert --runtime tflm writes what it knows, and says what it does not know",
+    )
+
+
+def _start(model: Path, arena_bytes: int, end: float) -> subprocess.CompletedProcess[str]:
+    """A process of its own, with limits, that runs the file once. Raises TargetError at the time `end`."""
+    left_s = max(0.0, end - time.monotonic())
+    # -P: whatever lies in the user's working directory is not imported.
+    command = [sys.executable, "-P", "-c", CHILD, str(model), str(arena_bytes), str(TIMEOUT_S)]
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=left_s,
+            env=environment(),
+            check=False,
         )
     except subprocess.TimeoutExpired as fault:
-        raise TargetError(f"it did not end within {TIMEOUT_S} s", where=model.name) from fault
+        raise _too_slow(model) from fault
+    if done.returncode == -signal.SIGXCPU:
+        raise _too_slow(model)
     if "No module named 'tflite_micro'" in done.stderr:
         raise MissingExtraError("tflite-micro", extra="dev", needed_for="running a model in TFLite Micro")
-    if done.returncode != 0:
-        words = [
-            line for line in done.stderr.splitlines() if line.strip() and not line.startswith((" ", "Trace"))
-        ]
-        raise TargetError(
-            "TFLite Micro cannot run it" + "".join(f"\n  | {line}" for line in words[-3:]),
-            where=model.name,
-            fix="edgecnn convert --runtime tflm writes what it knows, and says what it does not know",
-        )
-    return done.stderr + done.stdout
+    return done
+
+
+def _too_slow(model: Path) -> TargetError:
+    return TargetError(
+        f"TFLite Micro was not done within {TIMEOUT_S} s and was stopped",
+        where=model.name,
+        fix="the file asks for more than a microcontroller can do: try a smaller model",
+    )
 
 
 def write_header(model: Path, output: Path) -> dict[str, object]:

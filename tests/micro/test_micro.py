@@ -7,6 +7,8 @@ import json
 import re
 import shutil
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import tiny_models
 from cli.commands import run, told
 
 from edgecnn import micro
-from edgecnn.errors import MissingExtraError
+from edgecnn.errors import MissingExtraError, TargetError
 from edgecnn.export.onnx import export_onnx
 from edgecnn.export.tflite import convert
 from edgecnn.models import build_model
@@ -39,9 +41,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_arena_is_the_smallest_that_it_runs_in(model: Path):
     arena = micro.measure(model)
     assert arena.arena_bytes >= arena.head_bytes + arena.tail_bytes > 4 * 28 * 28
-    assert micro._run(model, arena.arena_bytes)
+    end = time.monotonic() + 100
+    assert micro._run(model, arena.arena_bytes, end)
     with pytest.raises(Exception, match="TFLite Micro cannot run it"):
-        micro._run(model, arena.arena_bytes - 64)
+        micro._run(model, arena.arena_bytes - micro.STEP_BYTES, end)
 
 
 @needs_tflm
@@ -60,6 +63,52 @@ def test_a_file_that_it_cannot_run(tmp_path: Path):
     (tmp_path / "broken.tflite").write_bytes(b"TFL3" * 20)
     result = run("benchmark", tmp_path / "broken.tflite", "--target", "tflm")
     assert result.exit_code == 3 and "TFLite Micro cannot run it" in told(result)
+
+
+# Reads and writes what TFLite Micro would; stands in for a file that asks for much.
+LIMITED = micro.CHILD.partition("from tflite_micro")[0]
+TELLS = "print(*(f'Arena allocation {name} 1600 bytes' for name in ('total', 'head', 'tail')), sep='\\n')\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS has no such limit")
+def test_the_process_has_limits(model: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(micro, "CHILD", LIMITED + "bytearray(4 * 2**30)")
+    with pytest.raises(TargetError, match="cannot run it\n  \\| MemoryError"):
+        micro.measure(model)
+    monkeypatch.setattr(micro, "CHILD", LIMITED + "while True: pass")
+    monkeypatch.setattr(micro, "TIMEOUT_S", 1)
+    with pytest.raises(TargetError, match="not done within 1 s") as caught:
+        micro.measure(model)
+    assert caught.value.fix
+
+
+def test_all_starts_together_have_one_limit(model: Path, monkeypatch: pytest.MonkeyPatch):
+    hangs = (
+        LIMITED + TELLS + f"import time\ntime.sleep(0 if sys.argv[2] == '{micro.AMPLE_ARENA_BYTES}' else 60)"
+    )
+    monkeypatch.setattr(micro, "CHILD", hangs)
+    monkeypatch.setattr(micro, "TIMEOUT_S", 3)
+    start = time.monotonic()
+    with pytest.raises(TargetError, match="not done within 3 s"):
+        micro.measure(model)
+    assert time.monotonic() - start < 30, "not for each of the sizes that are tried"
+
+
+@pytest.mark.parametrize(("needed", "found"), [(0, 1600), (1601, 1616), (1616, 1616), (2600, 2608)])
+def test_the_smallest_is_found_with_few_starts(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needed: int, found: int
+):
+    count = f"open({str(tmp_path / 'starts')!r}, 'a').write('.')\n"
+    monkeypatch.setattr(micro, "CHILD", f"import sys\n{count}{TELLS}sys.exit(int(sys.argv[2]) < {needed})")
+    assert micro.measure(model).arena_bytes == found
+    assert len((tmp_path / "starts").read_text()) <= 8
+
+
+def test_what_runs_in_no_arena_is_told(model: Path, monkeypatch: pytest.MonkeyPatch):
+    runs_once = f"import sys\n{TELLS}sys.exit(sys.argv[2] != '{micro.AMPLE_ARENA_BYTES}')"
+    monkeypatch.setattr(micro, "CHILD", runs_once)
+    with pytest.raises(TargetError, match="does not run in 2,608 bytes either"):
+        micro.measure(model)
 
 
 def test_without_the_package(model: Path, monkeypatch: pytest.MonkeyPatch):
