@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import io
 import tarfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from edgecnn.progress import Progress, Silent
 from edgecnn.records import Report
 from edgecnn.steps.manifests import read_manifest
 from edgecnn.steps.networks import source_of
-from edgecnn.targets import zipapp
+from edgecnn.targets import answers, zipapp
+from edgecnn.targets.answers import PathThere
 from edgecnn.targets.host import HostTarget
 from edgecnn.targets.remote import VENV_PYTHON, RemoteTarget, shell_path
 from edgecnn.targets.target import Target
@@ -43,6 +44,21 @@ class Bundle:
     def version(self) -> str:
         parts = [f"{hashlib.sha256(data).hexdigest()} {name}" for name, data in sorted(self.files.items())]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class _Installed:
+    """What `ondevice.deployment` answers of a version that it put together."""
+
+    folder: PathThere
+
+
+@dataclass(frozen=True)
+class _Links:
+    """What `ondevice.deployment` answers of the versions in use."""
+
+    current: str
+    previous: str | None
 
 
 def bundle(folder: Path, artifact_key: str | None = None, python: str | None = None) -> Bundle:
@@ -150,14 +166,18 @@ def deploy(
     progress.advance(1, "uploaded")
     about = f"{content.name} {content.version}"
     timeout_s = target.timeout_s
-    installed = board.run(
+    answer = board.run(
         ["deployment", "install", content.name, content.version, *paths], about=about, timeout_s=timeout_s
     )
-    smoke = _smoke(folder, content, board_target, f"{installed['folder']}/{content.model}", data_folders)
+    installed = answers.checked(_Installed, answer, "deployment", target.name)
+    smoke = _smoke(folder, content, board_target, f"{installed.folder}/{content.model}", data_folders)
     progress.advance(1, "tried there")
-    links = board.run(["deployment", "switch", content.name, content.version], about=about, timeout_s=timeout_s)
+    answer = board.run(
+        ["deployment", "switch", content.name, content.version], about=about, timeout_s=timeout_s
+    )
+    links = asdict(answers.checked(_Links, answer, "deployment", target.name))
     progress.finish(f"{content.name} {content.version} is current")
-    return {"name": content.name, "model": content.model, "folder": installed["folder"], **links, **smoke}
+    return {"name": content.name, "model": content.model, "folder": installed.folder, **links, **smoke}
 
 
 def _smoke(
@@ -199,7 +219,9 @@ def _first(runtimes: tuple[str, ...], target: Target) -> str:
 def rollback(folder: Path, target: Target) -> dict[str, Any]:
     """Makes the version before the current one of the build in `folder` the current one again."""
     name = str(build_folder.read_report(folder).recipe["name"])
-    return _board(target).board.run(["deployment", "rollback", name], about=name, timeout_s=target.timeout_s)
+    board = _board(target).board
+    answer = board.run(["deployment", "rollback", name], about=name, timeout_s=target.timeout_s)
+    return asdict(answers.checked(_Links, answer, "deployment", target.name))
 
 
 def _board(target: Target) -> RemoteTarget:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from edgecnn.errors import UsageError
 from edgecnn.export.tflite import runtimes as known_operators
 from edgecnn.inspection import inspect
 from edgecnn.inspection.onnx_graph import read_graph
+from edgecnn.targets import answers
 from edgecnn.targets.remote import VENV_PYTHON, RemoteTarget
 from edgecnn.targets.target import Target
 
@@ -36,6 +37,14 @@ class Finding:
     advice: str | None = None
 
 
+@dataclass(frozen=True)
+class _Installed:
+    """What `ondevice.venv` answers."""
+
+    python: str
+    packages: tuple[str, ...]
+
+
 def examine(target: Target, models: Sequence[Path] = ()) -> list[Finding]:
     """Everything that is worth saying of a machine, and of whether it can run `models`."""
     facts = target.survey()
@@ -51,7 +60,8 @@ def fix(target: Target) -> dict[str, Any]:
     packages = fitting_packages(facts)
     if packages is None:
         raise UsageError(_no_wheel(facts), where=target.name, fix=_IMAGE)
-    return target.board.run(["venv", *packages], about=target.name, timeout_s=FIX_TIMEOUT_S)
+    answer = target.board.run(["venv", *packages], about=target.name, timeout_s=FIX_TIMEOUT_S)
+    return asdict(answers.checked(_Installed, answer, "--fix", target.name))
 
 
 def _python_of_its_own(target: Target, facts: Mapping[str, Any], found: Sequence[Finding]) -> Iterator[Finding]:
@@ -72,7 +82,7 @@ def fitting_packages(facts: Mapping[str, Any]) -> tuple[str, ...] | None:
     """
     if facts["bits"] == 64:
         return ("ai-edge-litert", "onnxruntime", "pillow")
-    if _python(facts) > NEWEST_32_BIT or facts["arch"].startswith("armv6"):
+    if _release(facts["python"]) > NEWEST_32_BIT or facts["arch"].startswith("armv6"):
         return None
     return ("tflite-runtime", "numpy<2", "pillow")
 
@@ -82,11 +92,6 @@ _IMAGE = "write the 64-bit image of Raspberry Pi OS to the card (a Pi 3 or newer
 
 def _no_wheel(facts: Mapping[str, Any]) -> str:
     return f"there is no runtime for {facts['arch']} in {facts['bits']}-bit with Python {facts['python']}"
-
-
-def _python(facts: Mapping[str, Any]) -> tuple[int, int]:
-    major, minor = facts["python"].split(".")[:2]
-    return int(major), int(minor)
 
 
 def findings(facts: Mapping[str, Any]) -> list[Finding]:
@@ -136,7 +141,7 @@ def _numpy(facts: Mapping[str, Any]) -> Iterator[Finding]:
     version = facts["packages"].get("numpy")
     if version is None:
         yield Finding("numpy", "lacks", "not installed", "--fix installs it")
-    elif "tflite-runtime" in facts["packages"] and int(version.split(".")[0]) >= 2:
+    elif "tflite-runtime" in facts["packages"] and _release(version)[0] >= 2:
         only = not {"ai-edge-litert", "onnxruntime"} & set(facts["packages"])
         advice = 'tflite-runtime was built for numpy 1: pip install "numpy<2" there'
         yield Finding("numpy", "lacks" if only else "note", version, advice)

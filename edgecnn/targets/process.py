@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -11,9 +10,12 @@ from typing import Any
 
 from edgecnn.confined import environment
 from edgecnn.errors import TargetError
+from edgecnn.targets import answers
 
 LAST_WORDS = 10
 """Lines of a dead process's stderr that are shown."""
+LONGEST_WORDS = 300
+"""Letters of such a line."""
 
 
 def run_verb(arguments: Sequence[str], *, about: str, timeout_s: float) -> dict[str, Any]:
@@ -53,14 +55,22 @@ def timed_out(verb: str, about: str, timeout_s: float) -> TargetError:
     )
 
 
-def answer_of(returncode: int, stdout: str, stderr: str, *, verb: str, about: str) -> dict[str, Any]:
+def answer_of(
+    returncode: int,
+    stdout: str,
+    stderr: str,
+    *,
+    verb: str,
+    about: str,
+    check: str = "check this Python: python -m edgecnn.ondevice probe",
+) -> dict[str, Any]:
     """What a process of `edgecnn.ondevice` said; its `returncode` is negative where a signal ended it.
 
-    Raises TargetError where it reports a fault, was killed, or said nothing.
+    Raises TargetError where it reports a fault, was killed, or said nothing: then `check` is the advice.
     """
     if returncode < 0:
         raise _killed(-returncode, verb, about, stderr)
-    return _answer(stdout, returncode, verb, about, stderr)
+    return _answer(stdout, returncode, verb, about, stderr, check)
 
 
 _TOO_MUCH = "try a smaller model"
@@ -88,24 +98,31 @@ def _killed(number: int, verb: str, about: str, stderr: str) -> TargetError:
     )
 
 
-def _answer(stdout: str, returncode: int, verb: str, about: str, stderr: str) -> dict[str, Any]:
+def _answer(stdout: str, returncode: int, verb: str, about: str, stderr: str, check: str) -> dict[str, Any]:
     lines = stdout.strip().splitlines()
     try:
-        answer = json.loads(lines[-1]) if lines else None
+        answer = answers.parse(lines[-1]) if lines else None
     except ValueError:
         answer = None
-    if not isinstance(answer, dict) or (returncode != 0 and "error" not in answer):
+    if answer is None or (returncode != 0 and "error" not in answer):
         raise TargetError(
             f"{verb} ended with exit code {returncode} and without an answer{_last_words(stderr)}",
             where=about,
-            fix="check this Python: python -m edgecnn.ondevice probe",
+            fix=check,
         )
     if "error" in answer:
-        fix = answer.get("fix")
-        raise TargetError(str(answer["error"]), where=about, fix=None if fix is None else str(fix))
+        raise reported(answer, about)
     return answer
+
+
+def reported(answer: dict[str, Any], where: str) -> TargetError:
+    """A fault that a machine tells: {"error": what, "fix": how to mend it}, whatever these are."""
+    what, fix = (
+        str(answer[key])[: answers.MOST_LETTERS] if answer.get(key) else None for key in ("error", "fix")
+    )
+    return TargetError(what or "it tells of a fault, and not which", where=where, fix=fix)
 
 
 def _last_words(stderr: str) -> str:
     lines = [line for line in stderr.strip().splitlines() if line.strip()][-LAST_WORDS:]
-    return "".join("\n  | " + line for line in lines)
+    return "".join(f"\n  | {line[:LONGEST_WORDS]}" for line in lines)

@@ -1,10 +1,18 @@
-"""What a measurement is: plain frozen records, every sample kept, no behaviour."""
+"""What a measurement is: plain frozen records, every sample kept, no behaviour.
+
+Of those that come from a machine, `answers.checked` holds types and limits.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+Milliseconds = Annotated[float, Field(ge=0, le=1e9)]
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,34 @@ class Environment:
     """As `vcgencmd get_throttled` gives them: bits 0-3 now, 16-19 since boot."""
     boot_id: str | None
     emulated: bool
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a machine has and lacks for running models: see `ondevice.survey`. None is what cannot be read."""
+
+    arch: str
+    bits: int
+    board_model: str | None
+    cpu_model: str | None
+    n_cores: int
+    os: str
+    kernel: str
+    python: str
+    python_path: str
+    in_venv: bool
+    has_venv_module: bool
+    externally_managed: bool
+    packages: dict[str, str]
+    has_picamera2: bool
+    memory_bytes: int | None
+    disk_free_bytes: int
+    emulated: bool
+    governor: str | None
+    load_1min: float | None
+    clock_mhz: float | None
+    temperature_c: float | None
+    throttle_flags: int | None
 
 
 class WarningKind(StrEnum):
@@ -70,8 +106,8 @@ class BenchmarkJob:
 class Round:
     """One process launch: load, first run, warm-up, then the timed phase. All samples are in `samples_ms`."""
 
-    load_ms: float
-    first_run_ms: float
+    load_ms: Milliseconds
+    first_run_ms: Milliseconds
     warmup_runs: int
     warmup_s: float
     warmup_steady: bool
@@ -79,8 +115,8 @@ class Round:
     n_runs: int
     """Inferences in the timed phase; every `timed_every`-th of them was timed by itself."""
     timed_every: int
-    timed_phase_s: float
-    samples_ms: tuple[float, ...]
+    timed_phase_s: Annotated[float, Field(gt=0)]
+    samples_ms: Annotated[tuple[Milliseconds, ...], Field(min_length=1)]
     cpu_wall_ratio: float
     """CPU seconds of the process per second of the timed phase; `num_threads` if all threads were busy."""
     involuntary_switches: int

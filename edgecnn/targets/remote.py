@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 import re
 import shlex
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar
 
 from edgecnn import files
 from edgecnn.errors import TargetError
@@ -18,9 +17,12 @@ from edgecnn.ondevice import receive
 from edgecnn.ondevice.runtimes import RUNTIMES, runtime_class
 from edgecnn.ondevice.supervise import ANSWER, SCRATCH
 from edgecnn.target_file import Address
-from edgecnn.targets import process, ssh, ssh_faults, zipapp
+from edgecnn.targets import answers, process, ssh, ssh_faults, zipapp
+from edgecnn.targets.answers import Outcome, Received, SentFile
 from edgecnn.targets.ssh import Connection
 from edgecnn.targets.target import Target
+
+T = TypeVar("T")
 
 # A slow board may need this long for starting Python, and the network for a file.
 ANSWER_S = 60
@@ -71,6 +73,8 @@ class Board:
     ) -> dict[str, Any]:
         arguments = [*arguments, "--output", f"{SCRATCH}/{output.name}"]
         answer, content = self._supervised(arguments, output.name, about, timeout_s)
+        if content is None:
+            raise answers.unusable(arguments[0], "it left no output", self.address.host)
         files.write_bytes(output, content)
         return answer
 
@@ -95,46 +99,65 @@ class Board:
         what = f"the upload of {name}"
         timeout_s = ANSWER_S + len(content) / SLOWEST_BYTES_PER_S
         with self.connection.command(script, timeout_s=timeout_s) as running:
-            answer = self._answer(running, what)
-            if "send" in answer:
+            answer = self._answer(running, Received, what)
+            if answer.send:
                 _write(running, content)
-                answer = self._answer(running, what)
-        return cast(str, answer["have"])
+                answer = self._answer(running, Received, what)
+        if answer.have is None:
+            raise answers.unusable(what, "it does not say where the file is", self.address.host)
+        return answer.have
 
     def _supervised(
         self, arguments: Sequence[str], output_name: str, about: str, timeout_s: float
-    ) -> tuple[dict[str, Any], bytes]:
-        """The answer of one verb, and the file `output_name` that it left in its scratch folder."""
+    ) -> tuple[dict[str, Any], bytes | None]:
+        """The answer of one verb, and the file `output_name` that it left in its scratch folder, if any."""
         verb = arguments[0]
         app = self.put(zipapp.build(), zipapp.NAME)
         script = self._python() + shlex.join([app, "supervise", f"{timeout_s:g}", output_name, *arguments])
         with self.connection.command(script, timeout_s=timeout_s + ANSWER_S) as running:
-            outcome = self._answer(running, verb)
-            content = self._content(running, outcome["output"], verb)
-        if outcome["timed_out"]:
+            outcome = self._answer(running, Outcome, verb)
+            content = self._content(running, outcome.output, verb)
+        if outcome.timed_out:
             raise process.timed_out(verb, about, timeout_s)
         answer = process.answer_of(
-            outcome["returncode"], outcome["stdout"], outcome["stderr"], verb=verb, about=about
+            outcome.returncode, outcome.stdout, outcome.stderr, verb=verb, about=about, check=self._look()
         )
         return answer, content
 
-    def _answer(self, running: subprocess.Popen[bytes], what: str) -> dict[str, Any]:
+    def _answer(self, running: subprocess.Popen[bytes], kind: type[T], what: str) -> T:
         """The next line that is meant for us. Raises TargetError for a fault told in it, or without one."""
-        while line := ssh.read_line(running):
+        while line := ssh.read_line(running, answers.MOST_LINE_BYTES):
+            if len(line) == answers.MOST_LINE_BYTES:
+                raise answers.unusable(what, "a line without end", self.address.host, self._look())
             if line.startswith(ANSWER.encode()) and line.endswith(b"\n"):
-                answer: dict[str, Any] = json.loads(line[len(ANSWER) :])
-                if "error" in answer:
-                    raise TargetError(answer["error"], where=self.address.host, fix=answer["fix"])
-                return answer
+                return self._understood(line[len(ANSWER) :], kind, what)
         raise self._silence(running, what)
 
-    def _content(self, running: subprocess.Popen[bytes], output: dict[str, Any] | None, what: str) -> bytes:
+    def _understood(self, line: bytes, kind: type[T], what: str) -> T:
+        try:
+            answer = answers.parse(line)
+        except ValueError as fault:
+            raise answers.unusable(what, str(fault), self.address.host, self._look()) from fault
+        if "error" in answer:
+            told = process.reported(answer, self.address.host)
+            told.fix = told.fix or self._look()
+            raise told
+        return answers.checked(kind, answer, what, self.address.host)
+
+    def _content(self, running: subprocess.Popen[bytes], output: SentFile | None, what: str) -> bytes | None:
         if output is None:
-            return b""
-        assert running.stdout is not None
-        content = running.stdout.read(output["size"])
-        if hashlib.sha256(content).hexdigest() != output["sha256"]:
+            return None
+        if output.size > answers.MOST_FILE_BYTES:
+            raise TargetError(
+                f"{what} has {output.size:,} bytes of outputs; up to {answers.MOST_FILE_BYTES:,} are taken",
+                where=self.address.host,
+                fix="try fewer images (--samples)",
+            )
+        content = _read(running, output.size)
+        if len(content) < output.size:
             raise self._silence(running, what)
+        if hashlib.sha256(content).hexdigest() != output.sha256:
+            raise answers.unusable(what, "its output is not what its sha256 says", self.address.host)
         return content
 
     def _silence(self, running: subprocess.Popen[bytes], what: str) -> TargetError:
@@ -149,13 +172,16 @@ class Board:
                 where=self.address.host,
                 fix="install it there: sudo apt install python3, or name another: python: PATH in targets.yaml",
             )
-        words = self.connection.stderr_path.read_text(errors="replace").strip().splitlines()[-3:]
+        words = self.connection.last_words()
         return TargetError(
             f"{what} ended with exit code {running.returncode} and without an answer"
             + "".join(f"\n  | {line}" for line in words),
             where=self.address.host,
-            fix=f"check the Python there: ssh {self.address.host} {self._named_python()} -V",
+            fix=self._look(),
         )
+
+    def _look(self) -> str:
+        return f"check the Python there: ssh {self.address.host} {self._named_python()} -V"
 
     def _python(self) -> str:
         """Shell text that starts the board's Python; arguments come after it."""
@@ -173,6 +199,15 @@ def shell_path(path: str) -> str:
     if path.startswith("~/"):
         return '"$HOME"/' + shlex.quote(path[2:])
     return shlex.quote(path)
+
+
+def _read(running: subprocess.Popen[bytes], n_bytes: int) -> bytes:
+    """So many bytes of its stdout; fewer where it ends. Memory is taken as they come, whatever was said."""
+    assert running.stdout is not None
+    content = bytearray()
+    while block := running.stdout.read(min(BLOCK_BYTES, n_bytes - len(content))):
+        content += block
+    return bytes(content)
 
 
 def _write(running: subprocess.Popen[bytes], content: bytes) -> None:

@@ -22,6 +22,7 @@ from edgecnn.target_file import Address
 from edgecnn.targets import ssh_faults
 
 CONNECT_TIMEOUT_S = 10
+MOST_WORDS_BYTES = 2000
 # A path of a Unix socket has 104 bytes on some systems; ssh adds 17 while it makes one. Spaces, quotes, % and $
 # in ControlPath mean something to ssh, not the same in all versions.
 _SOCKET_FOLDER = re.compile(r"[A-Za-z0-9_./+-]{1,80}")
@@ -97,6 +98,13 @@ class Connection:
     @property
     def stderr_path(self) -> Path:
         return self._folder / "stderr"
+
+    def last_words(self) -> list[str]:
+        """The last lines that the last command wrote to its stderr."""
+        with self.stderr_path.open("rb") as stderr:
+            size = stderr.seek(0, os.SEEK_END)
+            stderr.seek(max(0, size - MOST_WORDS_BYTES))
+            return stderr.read().decode("utf-8", "replace").strip().splitlines()[-3:]
 
     def fault(self, process: subprocess.Popen[bytes], what: str) -> TargetError | None:
         """Why `process` has ended without an answer, as far as ssh knows. None: it was not ssh."""
@@ -178,9 +186,9 @@ class Connection:
         return ["ssh", "-T", *first, *config, *(word for option in options for word in ("-o", option))]
 
 
-def read_line(process: subprocess.Popen[bytes]) -> bytes:
-    """The next line of its stdout; empty where it has ended."""
-    return cast(BinaryIO, process.stdout).readline()
+def read_line(process: subprocess.Popen[bytes], most_bytes: int) -> bytes:
+    """The next line of its stdout, or as much of it; empty where it has ended."""
+    return cast(BinaryIO, process.stdout).readline(most_bytes)
 
 
 def _environment() -> dict[str, str]:

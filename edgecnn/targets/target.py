@@ -7,7 +7,7 @@ import math
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from edgecnn import files
 from edgecnn.errors import TargetError
 from edgecnn.ondevice.manifest import DeviceError, Manifest
-from edgecnn.ondevice.predict import Guess, Prediction, own_manifest, picture_files
+from edgecnn.ondevice.predict import Prediction, own_manifest, picture_files
+from edgecnn.targets import answers
+from edgecnn.targets.answers import Launch
 from edgecnn.targets.doubts import warnings_for
-from edgecnn.targets.record import BenchmarkJob, Environment, LatencyRecord, MemoryRecord, Round
+from edgecnn.targets.record import BenchmarkJob, Environment, LatencyRecord, MemoryRecord, Round, Survey
 from edgecnn.targets.statistics import median_interval, summarize
 
 Progress = Callable[[int, int, BenchmarkJob], None]
@@ -46,6 +48,11 @@ class Machine(Protocol):
         """The name that the file at `path` has over there, brought there where it must be."""
 
 
+@dataclass(frozen=True)
+class _Predictions:
+    predictions: tuple[Prediction, ...]
+
+
 class Target(ABC):
     """A machine that measures. Every method raises TargetError where the measuring process failed, died or
     hung.
@@ -64,11 +71,12 @@ class Target(ABC):
     def probe(self) -> Environment:
         """What the machine is and which runtimes it has."""
         answer = self._machine.run(["probe"], about=self.name, timeout_s=self.timeout_s)
-        return Environment(target=self.name, **answer)
+        return answers.checked(Environment, {**answer, "target": self.name}, "probe", self.name)
 
     def survey(self) -> dict[str, Any]:
         """What the machine has and lacks for running models: see `ondevice.survey`."""
-        return self._machine.run(["survey"], about=self.name, timeout_s=self.timeout_s)
+        answer = self._machine.run(["survey"], about=self.name, timeout_s=self.timeout_s)
+        return asdict(answers.checked(Survey, answer, "survey", self.name))
 
     @abstractmethod
     def runtimes_for(self, model_format: str) -> tuple[str, ...]:
@@ -106,7 +114,8 @@ class Target(ABC):
                 self._evaluate_part(arguments, images_path, _about(model_path, runtime), Path(folder))
                 for images_path in _parts(images_nhwc, self._machine.largest_file_bytes, Path(folder))
             ]
-            return np.concatenate(outputs)
+        self._check_outputs(outputs, manifest)
+        return np.concatenate(outputs)
 
     def _evaluate_part(self, arguments: list[str], images: Path, about: str, folder: Path) -> NDArray[Any]:
         output = folder / "output.npy"
@@ -116,8 +125,22 @@ class Target(ABC):
             about=about,
             timeout_s=self.timeout_s,
         )
-        result: NDArray[Any] = np.load(output, allow_pickle=False)
+        result = answers.array(output, "evaluate", self.name)
+        n_images = len(np.load(images, mmap_mode="r"))
+        if result.shape[:1] != (n_images,) or (n_images and result.ndim != 2):
+            detail = f"outputs of the shape {list(result.shape)} for {n_images} images"
+            raise answers.unusable("evaluate", detail, self.name)
         return result
+
+    def _check_outputs(self, outputs: list[NDArray[Any]], manifest: Manifest) -> None:
+        """Raises TargetError where parts are unlike one another, or have other classes than the model."""
+        if not len(outputs[0]):
+            return
+        kinds = {(part.shape[1], str(part.dtype)) for part in outputs}
+        sizes = [math.prod(spec.shape[1:]) for spec in manifest.outputs[:1]]
+        if len(kinds) != 1 or any(0 < size != outputs[0].shape[1] for size in sizes):
+            found = " and ".join(f"{n} x {dtype}" for n, dtype in sorted(kinds))
+            raise answers.unusable("evaluate", f"outputs of {found} for each image", self.name)
 
     def run(
         self,
@@ -141,8 +164,7 @@ class Target(ABC):
             arguments += [] if optimize else ["--no-optimize"]
             about = _about(model_path, runtime)
             self._machine.run_to_file(arguments, output_path, about=about, timeout_s=self.timeout_s)
-            with np.load(output_path, allow_pickle=False) as outputs:
-                return dict(outputs)
+            return answers.arrays(output_path, "run", self.name)
 
     def benchmark(
         self,
@@ -163,24 +185,31 @@ class Target(ABC):
         if not jobs:
             return []
         environment = self.probe()
-        answers: list[list[dict[str, Any]]] = [[] for _ in jobs]
+        of_jobs: list[list[tuple[Launch, Round]]] = [[] for _ in jobs]
         for done in range(rounds * len(jobs)):
-            job, of_job = jobs[done % len(jobs)], answers[done % len(jobs)]
+            job, of_job = jobs[done % len(jobs)], of_jobs[done % len(jobs)]
             if on_progress is not None:
                 on_progress(done, rounds * len(jobs), job)
             of_job.append(self._benchmark_once(job, min_total_s / rounds, math.ceil(MIN_RUNS / rounds)))
-        return [_record(job, of_job, environment) for job, of_job in zip(jobs, answers, strict=True)]
+        return [_record(job, launched, environment) for job, launched in zip(jobs, of_jobs, strict=True)]
 
-    def _benchmark_once(self, job: BenchmarkJob, min_s: float, min_samples: int) -> dict[str, Any]:
+    def _benchmark_once(self, job: BenchmarkJob, min_s: float, min_samples: int) -> tuple[Launch, Round]:
         arguments = ["benchmark", *self._model_arguments(job.model_path, job.runtime, job.num_threads)]
         arguments += ["--min-s", str(min_s), "--min-samples", str(min_samples)]
-        return self._machine.run(arguments, about=_about(job.model_path, job.runtime), timeout_s=self.timeout_s)
+        about = _about(job.model_path, job.runtime)
+        answer = self._machine.run(arguments, about=about, timeout_s=self.timeout_s)
+        launch = answers.checked(Launch, answer, "benchmark", self.name)
+        # What it read before and after is spread over fields of these names.
+        flat = dict(answer)
+        for when, conditions in (("before", launch.before), ("after", launch.after)):
+            flat.update({f"{name}_{when}": value for name, value in conditions.items()})
+        return launch, answers.checked(Round, flat, "benchmark", self.name)
 
     def peak_memory(self, model_path: Path, runtime: str, *, num_threads: int = 1) -> MemoryRecord:
         """Peak resident memory of loading the model and running it a few times, in a process of its own."""
         arguments = ["memory", *self._model_arguments(model_path, runtime, num_threads)]
         answer = self._machine.run(arguments, about=_about(model_path, runtime), timeout_s=self.timeout_s)
-        return MemoryRecord(**answer)
+        return answers.checked(MemoryRecord, answer, "memory", self.name)
 
     def predict(
         self,
@@ -206,10 +235,11 @@ class Target(ABC):
         # After "--": a place may begin with a dash.
         arguments += ["--", *(self._machine.place(file) for file in files)]
         answer = self._machine.run(arguments, about=_about(model_path, runtime), timeout_s=self.timeout_s)
-        return [
-            Prediction(**{**one, "picture": str(file), "guesses": tuple(Guess(**g) for g in one["guesses"])})
-            for file, one in zip(files, answer["predictions"], strict=True)
-        ]
+        predictions = answers.checked(_Predictions, answer, "predict", self.name).predictions
+        if len(predictions) != len(files):
+            detail = f"{len(predictions)} predictions for {len(files)} pictures"
+            raise answers.unusable("predict", detail, self.name)
+        return [replace(one, picture=str(file)) for file, one in zip(files, predictions, strict=True)]
 
     def _preferred_runtime(self, model_path: Path) -> str:
         model_format = model_path.suffix.lower().lstrip(".")
@@ -244,29 +274,29 @@ def _about(model_path: Path, runtime: str | None) -> str:
     return model_path.name if runtime is None else f"{model_path.name} on {runtime}"
 
 
-def _record(job: BenchmarkJob, answers: list[dict[str, Any]], environment: Environment) -> LatencyRecord:
-    rounds = tuple(_round(answer) for answer in answers)
+def _record(job: BenchmarkJob, launched: list[tuple[Launch, Round]], environment: Environment) -> LatencyRecord:
+    first, rounds = launched[0][0], tuple(one for _, one in launched)
     samples_ms = tuple(sample for one in rounds for sample in one.samples_ms)
     latency = summarize(samples_ms)
-    content, first = job.model_path.read_bytes(), answers[0]
+    content = job.model_path.read_bytes()
     return LatencyRecord(
         file=job.model_path.name,
         file_sha256=hashlib.sha256(content).hexdigest(),
         size_bytes=len(content),
         target=environment.target,
         runtime=job.runtime,
-        runtime_version=first["runtime_version"],
-        delegate=first["delegate"],
-        delegate_version=first["delegate_version"],
+        runtime_version=first.runtime_version,
+        delegate=first.delegate,
+        delegate_version=first.delegate_version,
         num_threads=job.num_threads,
-        affinity=None if first["affinity"] is None else tuple(first["affinity"]),
+        affinity=first.affinity,
         emulated=environment.emulated,
         environment=environment,
         latency_ms=latency,
         median_interval_ms=median_interval([one.samples_ms for one in rounds]),
         load_ms=float(np.median([one.load_ms for one in rounds])),
         first_run_ms=float(np.median([one.first_run_ms for one in rounds])),
-        warmup_rule=first["warmup_rule"],
+        warmup_rule=first.warmup_rule,
         warmup_runs=sum(one.warmup_runs for one in rounds),
         n_runs=sum(one.n_runs for one in rounds),
         warmup_steady=all(one.warmup_steady for one in rounds),
@@ -274,11 +304,3 @@ def _record(job: BenchmarkJob, answers: list[dict[str, Any]], environment: Envir
         rounds=rounds,
         warnings=warnings_for(rounds, environment),
     )
-
-
-def _round(answer: dict[str, Any]) -> Round:
-    """The answer of one process; what it read before and after is spread over fields of these names."""
-    flat = {**answer, "samples_ms": tuple(answer["samples_ms"])}
-    for when in ("before", "after"):
-        flat.update({f"{name}_{when}": value for name, value in answer[when].items()})
-    return Round(**{field.name: flat[field.name] for field in fields(Round)})
