@@ -51,6 +51,7 @@ def test_damaged_files_end_in_a_clear_error(name: str, tmp_path: Path, monkeypat
 
 
 def test_what_was_once_found_stays_mended() -> None:
+    assert CORPUS
     for path in CORPUS:
         with contextlib.suppress(EdgeCNNError):
             fuzz.TARGETS[path.parent.name].read(path)
