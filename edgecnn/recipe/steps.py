@@ -55,7 +55,8 @@ class TrainSpec(Spec):
     )
     ema: float = Field(0.0, ge=0, lt=1, description="keep a moving average of the weights, such as 0.999")
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="of products in training; bfloat16 is faster on some CPUs, not on all that have AVX512_BF16"
+        "float32",
+        description="of products in training; bfloat16 is faster on some CPUs with AVX512_BF16, not on all",
     )
     threads: int = Field(2, ge=1, le=256, description="CPU threads; another number gives other bits")
 
