@@ -24,6 +24,7 @@ from edgecnn.data import DATASETS
 from edgecnn.export.onnx import export_onnx
 from edgecnn.export.tflite import convert
 from edgecnn.models import MODELS, build_model
+from edgecnn.ondevice.manifest import TensorSpec
 from edgecnn.ondevice.preprocess import normalize
 from edgecnn.recipe import QuantizeSpec, target_widths
 
@@ -101,26 +102,56 @@ def test_the_tflite_file_is_integers_from_end_to_end(quantized: onnx.ModelProto)
     assert (conversion.inputs[0].dtype, conversion.outputs[0].dtype) == ("int8", "int8")
 
 
-def test_both_int8_files_are_the_same_network(
-    quantized: onnx.ModelProto, float_model: onnx.ModelProto, splits: data.Splits
-) -> None:
-    images, _ = pictures(splits.test, 0, N_EVALUATED)
+@pytest.fixture(scope="module")
+def images(splits: data.Splits) -> np.ndarray:
+    return pictures(splits.test, 0, N_EVALUATED)[0]
+
+
+@pytest.fixture(scope="module")
+def onnx_logits(quantized: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
+    return np.concatenate([out[0] for out in run_onnx(quantized, [[image[None]] for image in images])])
+
+
+@pytest.fixture(scope="module")
+def error(float_model: onnx.ModelProto, images: np.ndarray, onnx_logits: np.ndarray) -> np.ndarray:
+    """What quantizing changes in each logit."""
+    session = onnxruntime.InferenceSession(float_model.SerializeToString())
+    return onnx_logits - session.run(None, {"images": images})[0]
+
+
+def integers_of(quantized: onnx.ModelProto, images: np.ndarray, kernels: str) -> tuple[np.ndarray, TensorSpec]:
+    """What the .tflite file answers, int [pictures, 10], and its output."""
     conversion = convert(quantized)
     (spec,), (output,) = conversion.inputs, conversion.outputs
     given = [[to_tflite(image[None], conversion.input_permutations[0], spec)] for image in images]
-    integers = np.concatenate([out[0] for out in run_tflite(conversion.data, given, "litert-reference")])
-    logits = np.concatenate([out[0] for out in run_onnx(quantized, [[image[None]] for image in images])])
-    wanted = np.rint(logits / np.float32(output.scale)).astype(int) + output.zero_point
-    steps = np.abs(integers.astype(int) - wanted)
-    assert steps.max() <= 5, np.bincount(steps.reshape(-1))
-    assert np.mean(steps <= 1) >= 0.97
+    integers = np.concatenate([out[0] for out in run_tflite(conversion.data, given, kernels)])
+    return integers.astype(int), output
+
+
+@pytest.mark.parametrize("kernels", ["litert", "litert-reference"])
+def test_both_int8_files_are_the_same_network(
+    quantized: onnx.ModelProto, images: np.ndarray, onnx_logits: np.ndarray, error: np.ndarray, kernels: str
+) -> None:
+    integers, output = integers_of(quantized, images, kernels)
+    wanted = np.rint(onnx_logits / np.float32(output.scale)).astype(int) + output.zero_point
+    steps = np.abs(integers - wanted)
+    if kernels == "litert":
+        assert steps.max() <= 1, np.bincount(steps.reshape(-1))
+        assert np.mean(steps == 0) >= 0.99
+    else:
+        # These round a product twice: a step more or less in any of 26 layers, which the network carries on.
+        # How far is the network's doing; all together it is a part of what quantizing itself changes.
+        assert np.mean(steps <= 1) >= 0.97
+        assert np.sqrt(np.mean(steps**2)) <= 0.6 * np.sqrt(np.mean(error**2)) / output.scale
     # Where the TFLite file's class is another one, the two were as good as equal.
     behind = wanted.max(1) - wanted[np.arange(len(wanted)), integers.argmax(1)]
     assert behind.max() <= 3, np.bincount(behind)
-    session = onnxruntime.InferenceSession(float_model.SerializeToString())
-    float_logits = session.run(None, {"images": images})[0]
+
+
+def test_quantizing_changes_little(quantized: onnx.ModelProto, error: np.ndarray) -> None:
+    (output,) = convert(quantized).outputs
     # A picture outside the range of the calibration images is clipped.
-    assert np.mean(np.abs(logits - float_logits) <= 16 * output.scale) >= 0.99
+    assert np.mean(np.abs(error) <= 16 * output.scale) >= 0.99
 
 
 def test_both_engines_agree_on_squeezenet(float_model: onnx.ModelProto, splits: data.Splits) -> None:
