@@ -49,6 +49,13 @@ def test_defaults_and_short_forms(recipe_path: Path) -> None:
         ("lenet5", "{lenet5: {widths: [1, 2]}}", ":4: model: lenet5 takes 4 numbers, one for each of conv1,"),
         ("lenet5", "{lenet5: {width: [1, 2]}}", ":4: model.lenet5.width: unknown key (did you mean 'widths'?)"),
         ("lenet5", "{lenet5: {stem: small}}", ":4: model: lenet5 has no stem"),
+        ("lenet5", "{lenet5: {kernel_sizes: [5, 5, 3]}}", ":4: model: lenet5 has no kernel_sizes"),
+        ("lenet5", "{lenet5_global: {kernel_sizes: [5, 5]}}", ":4: model.lenet5_global.kernel_sizes: "),
+        (
+            "lenet5",
+            "{lenet5_global: {kernel_sizes: [4, 5, 3]}}",
+            ":4: model.lenet5_global.kernel_sizes.0: 4 is not one of 1, 3, 5, 7 or 9",
+        ),
         (
             "lenet5",
             "{squeezenet1_1: {stem: tiny}}",

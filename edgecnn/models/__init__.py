@@ -95,6 +95,12 @@ MODELS = {
         widths={"conv1": 20, "conv2": 50, "fc1": 500},
         input_size=(28, 28),
     ),
+    "lenet5_global": ModelInfo(
+        "edgecnn.models.lenet5_global:LeNet5Global",
+        widths={"conv1": 16, "conv2": 32, "conv3": 64},
+        input_size=(28, 28),
+        options=("kernel_sizes",),
+    ),
     "squeezenet1_0": _squeezenet(
         "SqueezeNet10",
         PublishedWeights(f"{TORCH_HUB}/squeezenet1_0-b66bff10.pth", {}),

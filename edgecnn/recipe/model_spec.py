@@ -10,6 +10,8 @@ from edgecnn.models import ALL_MODELS, MODELS
 from edgecnn.recipe.spec import Spec
 
 Stem = Literal["small", "imagenet"]
+# Odd, so that as many pixels lie on each side; of 28 pixels, three convolutions of 9 leave one.
+KernelSize = Literal[1, 3, 5, 7, 9]
 
 
 PYTHON_PATTERN = r"^.+\.py:[A-Za-z_][A-Za-z0-9_]*$"
@@ -23,12 +25,15 @@ class ModelSpec(Spec):
     user's own, at `path`: a class, made with `args`, or an ONNX file.
     """
 
-    newer = ("stem", "simple_bypass", "weights", "path", "args")
+    newer = ("stem", "simple_bypass", "kernel_sizes", "weights", "path", "args")
 
     name: str
     widths: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] | None = None
     stem: Stem | None = Field(None, description="how the network begins; default: what fits the pictures")
     simple_bypass: bool | None = Field(None, description="add its input to every second Fire module")
+    kernel_sizes: tuple[KernelSize, KernelSize, KernelSize] | None = Field(
+        None, description="of the three convolutions; default: 5, 5, 3"
+    )
     weights: str | None = Field(
         None,
         min_length=1,
@@ -58,7 +63,8 @@ class ModelSpec(Spec):
     @property
     def options(self) -> dict[str, Any]:
         """What the recipe says of the network besides its name and widths."""
-        said: dict[str, Any] = {"stem": self.stem, "simple_bypass": self.simple_bypass, "args": self.args}
+        known = {option for info in ALL_MODELS.values() for option in info.options}
+        said = {option: getattr(self, option) for option in sorted(known)}
         return {option: value for option, value in said.items() if value is not None}
 
     @property
@@ -103,6 +109,13 @@ _WIDTHS = {"type": "array", "items": {"type": "integer", "minimum": 1}}
 _OPTIONS: dict[str, dict[str, Any]] = {
     "stem": {"enum": list(get_args(Stem)), "description": ModelSpec.model_fields["stem"].description},
     "simple_bypass": {"type": "boolean", "description": ModelSpec.model_fields["simple_bypass"].description},
+    "kernel_sizes": {
+        "type": "array",
+        "items": {"enum": list(get_args(KernelSize))},
+        "minItems": 3,
+        "maxItems": 3,
+        "description": ModelSpec.model_fields["kernel_sizes"].description,
+    },
 }
 
 

@@ -1,4 +1,6 @@
-"""The commands of an editor's and of a CI's every minute: how little they load. How soon they answer: benchmarks/start.py."""
+"""The commands of an editor's and of a CI's every minute: how little they load. How soon they answer is measured
+by benchmarks/start.py.
+"""
 
 from __future__ import annotations
 

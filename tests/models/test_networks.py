@@ -11,6 +11,14 @@ IMAGENET_WEIGHTS = ROOT.parent / "shared" / "weights" / "squeezenet1_1_imagenet.
 SQUEEZENETS = ("squeezenet1_0", "squeezenet1_1")
 
 
+@pytest.mark.parametrize("kernel_sizes", [(5, 5, 3), (3, 5, 1), (9, 9, 9), (1, 1, 1)])
+def test_kernels_of_the_global_lenet(kernel_sizes: tuple[int, int, int]) -> None:
+    model = build_model("lenet5_global", in_channels=1, n_classes=4, options={"kernel_sizes": kernel_sizes})
+    convolutions = [layer for layer in model.modules() if isinstance(layer, torch.nn.Conv2d)]
+    assert tuple(layer.kernel_size[0] for layer in convolutions) == kernel_sizes
+    assert model(torch.zeros(2, 1, 28, 28)).shape == (2, 4)
+
+
 @pytest.mark.parametrize(("name", "n_params"), [("lenet5", 61_706), ("lenet5_caffe", 431_080)])
 def test_the_parameter_counts_of_the_literature(name: str, n_params: int) -> None:
     model = build_model(name, in_channels=1, n_classes=10)
