@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
@@ -24,7 +25,7 @@ from typing import Any
 # Before torch is loaded, as a build does it.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from edgecnn import files, pipeline, recipe_file
+from edgecnn import files, pipeline, recipe_file, stages
 from edgecnn.units import format_share, format_size
 
 HERE = Path(__file__).parent
@@ -43,10 +44,17 @@ REFERENCES = (
 )
 
 
-def one(job: tuple[str, int, Path]) -> dict[str, Any]:
-    """Builds a row's recipe with one seed; size, accuracy and parameters of its smallest file."""
-    name, seed, work = job
-    report = pipeline.build(RECIPES[name], work / f"{name}-seed-{seed}", overrides=(f"seed={seed}",))
+def one(job: tuple[str, int, Path, str | None]) -> dict[str, Any]:
+    """Builds a row's recipe with one seed; size, accuracy and parameters of its smallest file.
+
+    `before` is a row that was built with this seed already: rows that begin with the same dense network do not
+    train it again.
+    """
+    name, seed, work, before = job
+    folder = work / f"{name}-seed-{seed}"
+    if before:
+        take_dense_network(work / f"{before}-seed-{seed}", folder)
+    report = pipeline.build(RECIPES[name], folder, overrides=(f"seed={seed}",))
     smallest = report.smallest
     assert smallest is not None
     measured = next(m for m in smallest.measurements if m.runtime == "litert" and m.num_threads == 1)
@@ -60,6 +68,14 @@ def one(job: tuple[str, int, Path]) -> dict[str, Any]:
         "n_params": smallest.n_params,
         "runtime": f"{measured.runtime} {measured.runtime_version}",
     }
+
+
+def take_dense_network(source: Path, folder: Path) -> None:
+    """Copies what the training stage of another build left; a build uses it where the key is its own."""
+    trained = source / stages.FOLDER / "train"
+    taken = folder / stages.FOLDER / "train"
+    if trained.is_dir() and not taken.exists():
+        shutil.copytree(trained, taken)
 
 
 def row(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -97,15 +113,17 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
-    jobs = [(name, seed, options.work) for seed, name in product(options.seeds, options.rows)]
+    first, *others = options.rows
     runs = []
     with ProcessPoolExecutor(options.workers) as pool:
-        for run in pool.map(one, jobs):
-            runs.append(run)
-            print(
-                f"{run['name']} seed {run['seed']}: {run['size_bytes']:,} bytes, {run['accuracy']:.2%}",
-                flush=True,
-            )
+        for rows_now, before in (([first], None), (others, first)):
+            jobs = [(name, seed, options.work, before) for name, seed in product(rows_now, options.seeds)]
+            for run in pool.map(one, jobs):
+                runs.append(run)
+                print(
+                    f"{run['name']} seed {run['seed']}: {run['size_bytes']:,} bytes, {run['accuracy']:.2%}",
+                    flush=True,
+                )
     rows = [row(name, [run for run in runs if run["name"] == name]) for name in options.rows]
     files.write_text(options.output, json.dumps({"rows": rows}, indent=1) + "\n")
     print(told(rows))
