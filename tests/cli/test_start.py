@@ -1,6 +1,4 @@
-"""The commands of an editor's and of a CI's every minute: how little they load. How soon they answer is measured
-by benchmarks/start.py.
-"""
+"""Commands of an editor's and of a CI's every minute load little. How soon they answer: benchmarks/start.py."""
 
 from __future__ import annotations
 
