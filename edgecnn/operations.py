@@ -185,7 +185,8 @@ def predict(
 ) -> list[dict[str, Any]]:
     """The `top_k` classes of each picture (files or folders), by the model file and the manifest beside it.
 
-    Each is {"picture", "guesses": [{"class_index", "class_name", "probability"}]}, the best first. `target`: by
+    Each is {"picture", "guesses": [{"class_index", "class_name", "probability"}]}, the best first; or
+    {"picture", "error", "fix"} where a picture cannot be read. Raises TargetError where none can. `target`: by
     default this machine.
     """
     _check_model_file(model)

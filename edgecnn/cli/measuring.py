@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from edgecnn.cli.options import PATH, common, data_folders, json_option, on_target, refuse_options
 from edgecnn.cli.printing import finish_report, print_json, terminal_progress
+from edgecnn.report.letters import printable
 
 if TYPE_CHECKING:
     from edgecnn.targets.target import Target
@@ -163,6 +164,9 @@ def predict(
     picture becomes its input. With --target they are sent to a board and classified there. --explain
     needs the folder that the artifact was built in, and torch: the map is Grad-CAM of the float network.
 
+    Pictures that cannot be read are named, counted on stderr and left out; with --json they have an
+    "error" and no guesses. Exit code 0 where at least one picture could be read, 3 where none could.
+
     \b
     Examples:
       edgecnn predict artifacts/mnist_lenet5_int8/mnist_lenet5_int8.int8.tflite digit.png
@@ -194,3 +198,13 @@ def predict(
         from edgecnn.report import terminal
 
         terminal.print_predictions(predictions, terminal.make_console())
+    _tell_unreadable(predictions)
+
+
+def _tell_unreadable(predictions: list[dict[str, Any]]) -> None:
+    """On stderr, so that it is seen whatever stdout is for."""
+    from edgecnn.ondevice.predict import Unreadable, told_unreadable
+
+    broken = [Unreadable(**one) for one in predictions if "error" in one]
+    if broken:
+        click.echo(printable(told_unreadable(broken, len(predictions))), err=True)

@@ -14,7 +14,7 @@ import time
 import traceback
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, NoReturn, Optional, Tuple
+from typing import Any, Dict, Iterable, List, NoReturn, Optional, Tuple, Union
 
 import numpy as np
 
@@ -27,7 +27,16 @@ from edgecnn.ondevice.limits import LONGEST_CPU_S, limit_memory, limit_processor
 from edgecnn.ondevice.manifest import DeviceError, Manifest
 from edgecnn.ondevice.marked import run_marked
 from edgecnn.ondevice.memory import peak_memory
-from edgecnn.ondevice.predict import as_text, classify, own_manifest, picture_files, preferred_runtime
+from edgecnn.ondevice.predict import (
+    Prediction,
+    Unreadable,
+    as_text,
+    classify_or_tell,
+    own_manifest,
+    picture_files,
+    preferred_runtime,
+    told_unreadable,
+)
 from edgecnn.ondevice.preprocess import load_images
 from edgecnn.ondevice.run import run
 from edgecnn.ondevice.runtimes import RUNTIMES, load_model, require_file
@@ -246,16 +255,35 @@ def _camera(options: argparse.Namespace) -> Dict[str, Any]:
 def _classify_all(
     options: argparse.Namespace, pictures: Iterable[Tuple[Path, Optional[float]]]
 ) -> Dict[str, Any]:
-    """`pictures` are pairs of a file and the milliseconds that taking it cost, None where no camera did."""
+    """`pictures` are pairs of a file and the milliseconds that taking it cost, None where no camera did.
+
+    With --text: raises DeviceError where none of them can be read.
+    """
     manifest = _manifest(options)
     runtime = load_model(_runtime(options), options.model, options.threads)
     predictions = []
     for picture, capture_ms in pictures:
-        prediction = replace(classify(runtime, manifest, picture, options.top), capture_ms=capture_ms)
+        prediction = classify_or_tell(runtime, manifest, picture, options.top)
+        if isinstance(prediction, Prediction):
+            prediction = replace(prediction, capture_ms=capture_ms)
         if options.text:
             print(as_text(prediction), flush=True)
-        predictions.append(asdict(prediction))
-    return {} if options.text else {"predictions": predictions}
+        predictions.append(prediction)
+    if not options.text:
+        return {"predictions": [asdict(prediction) for prediction in predictions]}
+    _tell_unreadable(predictions)
+    return {}
+
+
+def _tell_unreadable(predictions: List[Union[Prediction, Unreadable]]) -> None:
+    """Which pictures were left out, for a person. Raises DeviceError where these are all."""
+    broken = [one for one in predictions if isinstance(one, Unreadable)]
+    if not broken:
+        return
+    told = told_unreadable(broken, len(predictions))
+    if len(broken) == len(predictions):
+        raise DeviceError(told, broken[0].fix)
+    print(printable(told), file=sys.stderr)
 
 
 def _runtime(options: argparse.Namespace) -> str:

@@ -27,6 +27,14 @@ class DeviceError(Exception):
         self.fix = fix
 
 
+class PictureError(DeviceError):
+    """A picture that cannot be read: others may be. `reason` says why, without its path."""
+
+    def __init__(self, what: str, fix: str, reason: str) -> None:
+        super().__init__(what, fix)
+        self.reason = reason
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """One input or output of a model file. `scale` and `zero_point` are None where it is not quantized."""

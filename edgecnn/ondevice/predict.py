@@ -6,17 +6,20 @@ import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.ondevice.evaluate import evaluate_loaded
 from edgecnn.ondevice.letters import printable
-from edgecnn.ondevice.manifest import DeviceError, Manifest, TensorSpec
+from edgecnn.ondevice.manifest import DeviceError, Manifest, PictureError, TensorSpec
 from edgecnn.ondevice.preprocess import PICTURE_SUFFIXES, decode_picture, dequantize
 from edgecnn.ondevice.runtimes import available_runtimes, format_of, load_model, require_file
 from edgecnn.ondevice.runtimes.runtime import Runtime
+
+MOST_NAMED = 100
+"""Of broken pictures: as many as one can work through."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,15 @@ class Prediction:
     capture_ms: Optional[float] = None
     rejected: bool = False
     reject_below: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A picture that cannot be read: why, and what to do about it."""
+
+    picture: str
+    error: str
+    fix: Optional[str] = None
 
 
 def predict(
@@ -83,6 +95,24 @@ def classify(runtime: Runtime, manifest: Manifest, picture: Path, top_k: int) ->
     )
 
 
+def classify_or_tell(
+    runtime: Runtime, manifest: Manifest, picture: Path, top_k: int
+) -> Union[Prediction, Unreadable]:
+    """`classify`, but a picture that cannot be read does not stop the others."""
+    try:
+        return classify(runtime, manifest, picture, top_k)
+    except PictureError as fault:
+        return Unreadable(str(picture), fault.reason, fault.fix)
+
+
+def told_unreadable(broken: Sequence[Unreadable], n_pictures: int) -> str:
+    """ "2 of 5 pictures cannot be read: a.png (why), b.png (why)"."""
+    counted = f"{len(broken):,} of {n_pictures:,} pictures" if n_pictures > 1 else "the picture"
+    named = ", ".join(f"{Path(one.picture).name} ({one.error})" for one in broken[:MOST_NAMED])
+    more = f" and {len(broken) - MOST_NAMED:,} more" if len(broken) > MOST_NAMED else ""
+    return f"{counted} cannot be read: {named}{more}"
+
+
 def own_manifest(model: Path) -> Manifest:
     """The manifest beside the model file. Raises DeviceError where it is missing or of another file."""
     require_file(model)
@@ -108,28 +138,35 @@ def preferred_runtime(model: Path) -> str:
 
 
 def picture_files(paths: Sequence[Path]) -> List[Path]:
-    """The files named, and the pictures in the folders named, sorted by name.
+    """The files named, and the pictures in the folders named, sorted by name; hidden files are not seen.
 
-    Raises DeviceError for a path that does not exist and for a folder without pictures.
+    What has the name of a picture and is none is among them: it is told as broken where it is read. Raises
+    DeviceError for a path that does not exist and for a folder without pictures.
     """
     files: List[Path] = []
     for path in paths:
         if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
+            found = sorted(p for p in path.iterdir() if _is_named_as_a_picture(p))
             if not found:
                 raise DeviceError(
                     f"no pictures in {path}", "it needs " + ", ".join(PICTURE_SUFFIXES) + " files"
                 )
             files += found
-        elif path.is_file():
+        elif path.exists():
             files.append(path)
         else:
             raise DeviceError(f"no such picture: {path}", "check the path")
     return files
 
 
-def as_text(prediction: Prediction) -> str:
+def _is_named_as_a_picture(path: Path) -> bool:
+    return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+
+
+def as_text(prediction: Union[Prediction, Unreadable]) -> str:
     """ "digit.png: 7 99.6 %, 1 0.2 % (resize 0.8 ms, invoke 0.2 ms)"."""
+    if isinstance(prediction, Unreadable):
+        return printable(f"{Path(prediction.picture).name}: cannot be read ({prediction.error})")
     guesses = ", ".join(f"{guess.class_name} {guess.probability:.1%}" for guess in prediction.guesses)
     times = {"capture": prediction.capture_ms, "resize": prediction.resize_ms, "invoke": prediction.invoke_ms}
     told = ", ".join(f"{name} {ms:.1f} ms" for name, ms in times.items() if ms is not None)

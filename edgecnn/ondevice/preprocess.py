@@ -8,7 +8,7 @@ from typing import Any, Tuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.ondevice.manifest import DeviceError, Preprocessing, TensorSpec
+from edgecnn.ondevice.manifest import DeviceError, PictureError, Preprocessing, TensorSpec
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".npy")
 FITS = ("stretch", "crop", "letterbox")
@@ -23,11 +23,12 @@ def decode_picture(path: Path, preprocessing: Preprocessing) -> NDArray[Any]:
     """A picture file, turned as its EXIF says, grey or RGB, fitted to the model's size; or a .npy file as it
     is.
 
-    Returns uint8 [height, width, channels]. Raises DeviceError for what is not such a picture.
+    Returns uint8 [height, width, channels]. Raises PictureError for what is not such a picture, DeviceError
+    where none could be read: without Pillow, or by a manifest that is not understood.
     """
     if path.exists() and not path.is_file():  # a pipe or a device may never end
         fault = OSError("it is no regular file")
-        raise DeviceError(f"not a readable picture: {path} ({fault})", "name a picture file") from fault
+        raise _unreadable(path, fault, "name a picture file") from fault
     if path.suffix.lower() == ".npy":
         return _read_array(path, preprocessing)
     try:
@@ -49,10 +50,13 @@ def decode_picture(path: Path, preprocessing: Preprocessing) -> NDArray[Any]:
     except (
         Exception
     ) as fault:  # damaged files make Pillow raise nearly anything, struct.error and IndexError too
-        raise DeviceError(
-            f"not a readable picture: {path} ({fault})", "use a PNG, JPEG, WebP or BMP file"
-        ) from fault
+        raise _unreadable(path, fault, "use a PNG, JPEG, WebP or BMP file") from fault
     return pixels.reshape(preprocessing.height, preprocessing.width, preprocessing.channels)
+
+
+def _unreadable(path: Path, fault: Exception, fix: str) -> PictureError:
+    reason = str(fault).replace(str(path), path.name)
+    return PictureError(f"not a readable picture: {path} ({fault})", fix, reason)
 
 
 def upright(opened: Any) -> Any:
@@ -121,10 +125,8 @@ def _picture_mode(preprocessing: Preprocessing) -> str:
             "upgrade edgecnn: pip install -U edgecnn",
         )
     if preprocessing.channels not in modes:
-        raise DeviceError(
-            f"a picture file cannot become an image of {preprocessing.channels} channels",
-            "give the picture as a uint8 .npy file",
-        )
+        reason = f"a picture file cannot become an image of {preprocessing.channels} channels"
+        raise PictureError(reason, "give the picture as a uint8 .npy file", reason)
     return modes[preprocessing.channels]
 
 
@@ -148,25 +150,28 @@ def _read_array(path: Path, preprocessing: Preprocessing) -> NDArray[Any]:
     if pixels.ndim == 4 and len(pixels) == 1:
         pixels = pixels[0]
     if pixels.shape != wanted:
-        raise DeviceError(
-            f"{path} holds an array of shape {list(pixels.shape)}; this model takes {list(wanted)}",
-            "a .npy picture is not resized: save it in the model's size",
-        )
+        reason = f"an array of shape {list(pixels.shape)}; this model takes {list(wanted)}"
+        fix = "a .npy picture is not resized: save it in the model's size"
+        raise PictureError(f"{path} holds {reason}", fix, reason)
     return np.array(pixels)
 
 
 def load_images(path: Path) -> NDArray[Any]:
     """The uint8 array in a .npy file, mapped and not read: a board may have less memory than the test set.
 
-    Raises DeviceError where the file is missing, not .npy, or of another dtype.
+    Raises PictureError where the file is missing, not .npy, or of another dtype.
     """
     try:
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as fault:
-        raise DeviceError(f"not a readable .npy file: {path} ({fault})", "save it with numpy.save") from fault
+        reason = str(fault).replace(str(path), path.name)
+        raise PictureError(
+            f"not a readable .npy file: {path} ({fault})", "save it with numpy.save", reason
+        ) from fault
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
         found = images.dtype if isinstance(images, np.ndarray) else "an archive"
-        raise DeviceError(f"{path} holds {found}, not uint8", "save the pixels as uint8, 0..255")
+        reason = f"{found}, not uint8"
+        raise PictureError(f"{path} holds {reason}", "save the pixels as uint8, 0..255", reason)
     return images
 
 

@@ -190,9 +190,12 @@ def print_benchmark(table: Table, records: Sequence[Mapping[str, Any]], console:
 
 
 def print_predictions(predictions: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """For each picture its classes, the best first, with their probabilities."""
+    """For each picture its classes, the best first, with their probabilities; or why it cannot be read."""
     for prediction in predictions:
         console.print(f"[bold]{shown(prediction['picture'])}[/]")
+        if "error" in prediction:
+            console.print(f"  [yellow]cannot be read[/]: {shown(prediction['error'])}", soft_wrap=True)
+            continue
         if prediction["rejected"]:
             limit = format_share(prediction["reject_below"])
             console.print(f"  [yellow]none of these[/]: the best guess has less than {limit}")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edgecnn import files
 from edgecnn.errors import TargetError
 from edgecnn.ondevice.manifest import DeviceError, Manifest
-from edgecnn.ondevice.predict import Prediction, own_manifest, picture_files
+from edgecnn.ondevice.predict import Prediction, Unreadable, own_manifest, picture_files, told_unreadable
 from edgecnn.targets import answers
 from edgecnn.targets.answers import Launch
 from edgecnn.targets.doubts import warnings_for
@@ -50,7 +50,7 @@ class Machine(Protocol):
 
 @dataclass(frozen=True)
 class _Predictions:
-    predictions: tuple[Prediction, ...]
+    predictions: tuple[Prediction | Unreadable, ...]
 
 
 class Target(ABC):
@@ -219,17 +219,33 @@ class Target(ABC):
         runtime: str | None = None,
         top_k: int = 5,
         num_threads: int = 1,
-    ) -> list[Prediction]:
-        """The most probable classes of pictures (PNG, JPEG, uint8 .npy; a folder stands for those in it).
+    ) -> list[Prediction | Unreadable]:
+        """The most probable classes of pictures (PNG, JPEG, uint8 .npy; a folder stands for those in it), or
+        why a picture cannot be read; TargetError where none of them can.
 
         The manifest must lie beside the model. `runtime` is by default the preferred one that is installed.
         """
         try:
-            files = picture_files(pictures)
+            found = picture_files(pictures)
             own_manifest(model_path)
         except DeviceError as fault:
             raise TargetError(fault.what, where=_about(model_path, runtime), fix=fault.fix) from fault
-        runtime = runtime or self._preferred_runtime(model_path)
+        answer_of: dict[Path, Prediction | Unreadable] = {
+            path: Unreadable(str(path), reason, "name picture files")
+            for path in found
+            if (reason := _why_closed(path))
+        }
+        files = [path for path in found if path not in answer_of]
+        if files:
+            runtime = runtime or self._preferred_runtime(model_path)
+            predictions = self._predict(model_path, files, runtime, top_k, num_threads)
+            answer_of.update(zip(files, predictions, strict=True))
+        return _some_readable([answer_of[path] for path in found], _about(model_path, runtime))
+
+    def _predict(
+        self, model_path: Path, files: Sequence[Path], runtime: str, top_k: int, num_threads: int
+    ) -> list[Prediction | Unreadable]:
+        """The answer for each of the `files`, which are there."""
         arguments = ["predict", *self._model_arguments(model_path, runtime, num_threads), "--top", str(top_k)]
         arguments += ["--manifest", self._machine.place(Manifest.path_for(model_path))]
         # After "--": a place may begin with a dash.
@@ -239,7 +255,7 @@ class Target(ABC):
         if len(predictions) != len(files):
             detail = f"{len(predictions)} predictions for {len(files)} pictures"
             raise answers.unusable("predict", detail, self.name)
-        return [replace(one, picture=str(file)) for file, one in zip(files, predictions, strict=True)]
+        return [_named(one, file) for file, one in zip(files, predictions, strict=True)]
 
     def _preferred_runtime(self, model_path: Path) -> str:
         model_format = model_path.suffix.lower().lstrip(".")
@@ -268,6 +284,33 @@ def _parts(images_nhwc: Path | NDArray[np.uint8], largest_bytes: int | None, fol
         with files.writing(path), path.open("wb") as file:
             files.save_array(file, images[start : start + per_part])
         yield path
+
+
+def _why_closed(path: Path) -> str | None:
+    """Why the file cannot even be opened; None where it can. A pipe or a device may never end."""
+    if not path.is_file():
+        return "no regular file" if path.exists() else "there is no such file"
+    try:
+        path.open("rb").close()
+    except OSError as fault:
+        return fault.strerror or str(fault)
+    return None
+
+
+def _named(answer: Prediction | Unreadable, file: Path) -> Prediction | Unreadable:
+    """An answer under the name that the user gave, and not that on the board; of a bounded length."""
+    if isinstance(answer, Prediction):
+        return replace(answer, picture=str(file))
+    error, fix = (text and text[: answers.MOST_LETTERS] for text in (answer.error, answer.fix))
+    return Unreadable(str(file), error or "no reason given", fix)
+
+
+def _some_readable(found: list[Prediction | Unreadable], about: str) -> list[Prediction | Unreadable]:
+    """What was `found`. Raises TargetError where no picture could be read."""
+    broken = [one for one in found if isinstance(one, Unreadable)]
+    if broken and len(broken) == len(found):
+        raise TargetError(told_unreadable(broken, len(found)), where=about, fix=broken[0].fix)
+    return found
 
 
 def _about(model_path: Path, runtime: str | None) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from cli.commands import run, told
+from pictures_for_tests import truncated_jpeg
 from PIL import Image
 from recipes_for_tests import ROOT
 
@@ -127,6 +128,34 @@ def test_predict(built: tuple[Path, Report], tmp_path: Path) -> None:
     shown = run("predict", folder / "quick.int8.tflite", tmp_path / "0.png", "--top", "2").stdout
     assert "0.png" in shown
     assert shown.count("%") == 2
+
+
+def test_predict_leaves_out_what_cannot_be_read(built: tuple[Path, Report], tmp_path: Path) -> None:
+    model, digits = built[0] / "quick.int8.tflite", tmp_path / "digits"
+    digits.mkdir()
+    for name in ("a.png", "c.png"):
+        Image.new("L", (28, 28)).save(digits / name)
+    truncated_jpeg(digits / "b\x1b.jpg")
+    (digits / "d.png").symlink_to(tmp_path / "gone.png")
+    result = run("predict", model, digits, "--json")
+    assert result.exit_code == 0
+    a, b, c, d = json.loads(result.stdout)
+    assert a["guesses"] and c["guesses"] and b.keys() == d.keys() == {"picture", "error", "fix"}
+    assert b["picture"] == str(digits / "b\x1b.jpg") and "truncated" in b["error"]
+    assert d["error"] == "there is no such file"
+    counted = "2 of 4 pictures cannot be read: b\\x1b.jpg (image file is truncated"
+    assert result.stderr.startswith(counted) and "d.png (there is no such file)" in result.stderr
+    shown = run("predict", model, digits, "--top", "1")
+    assert shown.exit_code == 0 and shown.stdout.count("%") == 2
+    assert shown.stdout.count("cannot be read: ") == 2 and shown.stderr.startswith(counted)
+    for name in ("a.png", "c.png"):
+        (digits / name).unlink()
+    result = run("predict", model, digits, "--json")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "2 of 2 pictures cannot be read: " in told(result) and "fix: use a PNG" in told(result)
+    result = run("predict", model, digits / "d.png")
+    assert (result.exit_code, "there is no such picture" in told(result)) == (2, True)
+    assert "3 where none could" in run("predict", "--help").stdout
 
 
 def test_predict_needs_pictures_and_a_manifest(built: tuple[Path, Report], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,22 @@ import pytest
 import tiny_models
 from hypothesis import given
 from hypothesis import strategies as st
+from pictures_for_tests import truncated_jpeg
 from PIL import Image
 
 from edgecnn.ondevice import predict as module
-from edgecnn.ondevice.manifest import DeviceError
-from edgecnn.ondevice.predict import picture_files, predict, preferred_runtime, softmax
+from edgecnn.ondevice.manifest import DeviceError, PictureError
+from edgecnn.ondevice.predict import (
+    Unreadable,
+    classify_or_tell,
+    picture_files,
+    predict,
+    preferred_runtime,
+    softmax,
+    told_unreadable,
+)
 from edgecnn.ondevice.preprocess import decode_picture
+from edgecnn.ondevice.runtimes import load_model
 
 PICTURE = tiny_models.random_images(1)[0]
 
@@ -88,8 +99,10 @@ def test_files_and_folders(tmp_path: Path):
     for name in ("b.PNG", "a.jpeg", "c.npy", "notes.txt"):
         (tmp_path / name).touch()
     (tmp_path / "inner.png").mkdir()
+    (tmp_path / "._a.jpeg").touch()
+    (tmp_path / "d.png").symlink_to(tmp_path / "gone.png")
     files = picture_files([tmp_path / "notes.txt", tmp_path])
-    assert [path.name for path in files] == ["notes.txt", "a.jpeg", "b.PNG", "c.npy"]
+    assert [path.name for path in files] == ["notes.txt", "a.jpeg", "b.PNG", "c.npy", "d.png"]
 
 
 def test_bad_paths(tmp_path: Path):
@@ -119,5 +132,48 @@ def test_what_is_no_regular_file_is_no_picture(kind: str, tmp_path: Path):
         os.mkfifo(path)
     else:
         path.symlink_to("/dev/zero")
-    with pytest.raises(DeviceError, match="no regular file"):
+    with pytest.raises(PictureError, match="no regular file"):
         decode_picture(path, tiny_models.preprocessing())
+
+
+BROKEN = {
+    "cut.jpg": (truncated_jpeg, "image file is truncated"),
+    "text.png": (lambda path: path.write_text("no picture"), "cannot identify image file 'text.png'"),
+    "gone.png": (lambda path: path.symlink_to(path.with_name("nowhere")), "No such file"),
+    "large.npy": (lambda path: np.save(path, np.zeros((5, 4), np.uint8)), "an array of shape [5, 4, 1]; this"),
+    "float.npy": (lambda path: np.save(path, np.zeros((4, 4))), "float64, not uint8"),
+    "empty.npy": (lambda path: path.touch(), "No data left in file"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_picture_does_not_stop_the_others(models, tmp_path: Path, name: str):
+    make, reason = BROKEN[name]
+    make(tmp_path / name)
+    manifest = tiny_models.manifest_for(models.fp32_onnx)
+    runtime = load_model("onnxruntime", models.fp32_onnx, 1)
+    told = classify_or_tell(runtime, manifest, tmp_path / name, 1)
+    assert isinstance(told, Unreadable) and told.picture == str(tmp_path / name) and told.fix
+    assert reason in told.error and str(tmp_path) not in told.error
+    assert module.as_text(told) == f"{name}: cannot be read ({told.error})"
+
+
+def test_what_no_picture_can_help_stops_at_once(models, picture: Path, monkeypatch: pytest.MonkeyPatch):
+    """A Python without Pillow, a manifest of a newer kind: no fault of any one picture."""
+    manifest = tiny_models.manifest_for(models.fp32_onnx)
+    runtime = load_model("onnxruntime", models.fp32_onnx, 1)
+    newer = replace(manifest, preprocessing=replace(manifest.preprocessing, fit="fold"))
+    with pytest.raises(DeviceError, match="asks for fit 'fold'"):
+        classify_or_tell(runtime, newer, picture, 1)
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(DeviceError, match="needs Pillow"):
+        classify_or_tell(runtime, manifest, picture, 1)
+
+
+def test_broken_pictures_are_counted_and_named_up_to_a_number():
+    broken = [Unreadable(f"pics/{n}.png", "why") for n in range(1200)]
+    assert told_unreadable(broken[:2], 5) == "2 of 5 pictures cannot be read: 0.png (why), 1.png (why)"
+    assert told_unreadable(broken[:1], 1) == "the picture cannot be read: 0.png (why)"
+    told = told_unreadable(broken, 2000)
+    assert told.startswith("1,200 of 2,000 pictures cannot be read: 0.png (why)")
+    assert told.endswith(", 99.png (why) and 1,100 more")

@@ -63,6 +63,31 @@ def test_predict(verb, models, tmp_path: Path):
     assert prediction["picture"].endswith("picture.npy") and len(prediction["guesses"]) == 2
 
 
+def test_predict_goes_on_past_a_broken_picture(
+    verb, models, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    np.save(tmp_path / "a.npy", IMAGES[0])
+    (tmp_path / "b\x1b.npy").write_text("no array")
+    np.save(tmp_path / "c.npy", IMAGES[1])
+    code, answer = verb("predict", models.fp32_onnx, tmp_path)
+    assert code == 0
+    assert ["guesses" in one for one in answer["predictions"]] == [True, False, True]
+    assert answer["predictions"][1]["error"] and answer["predictions"][1]["fix"]
+    assert main(["predict", str(models.fp32_onnx), str(tmp_path), "--text"]) == 0
+    shown = capsys.readouterr()
+    assert [line.split(":")[0] for line in shown.out.splitlines()] == ["a.npy", "b\\x1b.npy", "c.npy"]
+    assert shown.err.startswith("1 of 3 pictures cannot be read: b\\x1b.npy (")
+
+
+def test_predict_for_a_person_where_no_picture_can_be_read(
+    models, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    for name in ("a.npy", "b.npy"):
+        (tmp_path / name).write_text("no array")
+    assert main(["predict", str(models.fp32_onnx), str(tmp_path), "--text"]) == 3
+    assert "error: 2 of 2 pictures cannot be read: a.npy (" in capsys.readouterr().err
+
+
 # Faults
 
 

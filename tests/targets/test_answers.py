@@ -199,6 +199,7 @@ PREDICTION = {"picture": "x", "guesses": [GUESS], "resize_ms": 1.0, "invoke_ms":
         {"predictions": [{**PREDICTION, "guesses": [{}]}]},
         {"predictions": []},
         {"predictions": [PREDICTION] * 2},
+        {"predictions": [{"picture": "x", "error": 5}]},
     ],
 )
 def test_predictions_that_cannot_be_used(models, tmp_path: Path, answer: dict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,16 @@ def test_the_int8_pair_can_be_compared(models):
     scale, zero_point = tiny_models.OUTPUT_SCALE, tiny_models.OUTPUT_ZERO_POINT
     pair = parity(integer_logits(onnx, scale, zero_point), integer_logits(tflite, scale, zero_point))
     assert pair.max_lsb <= 1 and pair.n_images == 25
+
+
+def test_predict_opens_nothing_that_may_never_end_and_tells_where_nothing_is_left(models, tmp_path: Path):
+    os.mkfifo(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to(tmp_path / "gone")
+    target = HostTarget(run=lambda *_, **__: pytest.fail("a process for no picture"))
+    words = r"2 of 2 pictures cannot be read: a\.png \(no regular file\), b\.png \(there is no such file\)"
+    with pytest.raises(TargetError, match=words) as caught:
+        target.predict(models.fp32_onnx, [tmp_path])
+    assert caught.value.fix == "name picture files"
 
 
 def test_predict(models, tmp_path: Path):

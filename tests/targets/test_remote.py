@@ -19,6 +19,7 @@ from targets.local_sshd import FLAKY, LocalSSHD
 
 from edgecnn.errors import TargetError
 from edgecnn.ondevice import receive
+from edgecnn.ondevice.predict import Prediction, Unreadable
 from edgecnn.target_file import Address
 from edgecnn.targets import SSHOptions, open_target
 from edgecnn.targets.host import HostTarget
@@ -98,6 +99,17 @@ def test_run_benchmark_and_memory(sshd: LocalSSHD, models):
     assert len(tflite.samples_ms) >= 50 and not tflite.emulated
     memory = target.peak_memory(models.int8_tflite, "litert")
     assert memory.peak_rss_bytes > 2**20
+
+
+def test_a_picture_that_is_broken_there_is_named_as_the_user_did(sshd: LocalSSHD, models, tmp_path: Path):
+    np.save(tmp_path / "a.npy", IMAGES[0])
+    (tmp_path / "b c.npy").write_text("no array")
+    os.mkfifo(tmp_path / "d.png")
+    good, text, pipe = sshd.target().predict(models.fp32_onnx, [tmp_path])
+    assert isinstance(good, Prediction) and good.picture == str(tmp_path / "a.npy")
+    assert isinstance(text, Unreadable) and text.picture == str(tmp_path / "b c.npy")
+    assert str(sshd.folder) not in text.error
+    assert pipe == Unreadable(str(tmp_path / "d.png"), "no regular file", "name picture files")
 
 
 def test_predict_names_the_pictures_as_the_user_did(sshd: LocalSSHD, models, tmp_path: Path):
