@@ -205,6 +205,26 @@ def test_defaults_and_short_forms(recipe_path: Path) -> None:
         ("data: mnist", "data: {mnist: {size: 0}}", ":3: data.mnist.size"),
         (
             "data: mnist",
+            "data: {folder: {path: p, channels: 4}}",
+            ":3: data: picture files are grey (channels: 1) or in colour (3), not of 4 channels: save",
+        ),
+        (
+            "data: mnist",
+            "data: {npz: {path: p, channels: 0}}",
+            ":3: data.npz.channels: input should be greater",
+        ),
+        (
+            "data: mnist",
+            "data: {npz: {path: p, channels: 4, normalization: {mean: [0.5], std: [1, 2]}}}",
+            ":3: data: normalization has 2 values, and the pictures 4 channels",
+        ),
+        (
+            "data: mnist\nmodel: lenet5",
+            "data: {npz: {path: p, channels: 4}}\nmodel: {squeezenet1_1: {weights: imagenet}}",
+            "model: weights from imagenet are for 1 or 3 channels, and the data have 4: leave weights out",
+        ),
+        (
+            "data: mnist",
             "data: {mnist: {size: 64}}",
             "lenet5 takes pictures of 28 x 28; those of mnist are 64 x 64",
         ),
@@ -360,6 +380,21 @@ def test_what_is_brought_may_be_grey_and_is_named_in_short(recipe_path: Path) ->
     short = MINIMAL_RECIPE.replace("data: mnist", "data: {folder: pics}").replace("lenet5", "squeezenet1_1")
     recipe_path.write_text(short)
     assert recipe_file.load(recipe_path).recipe.data.path == "pics"
+
+
+def test_arrays_may_have_any_number_of_channels(recipe_path: Path) -> None:
+    text = MINIMAL_RECIPE.replace("data: mnist", "data: {npz: {path: p, size: 28, channels: 4}}")
+    recipe_path.write_text(text)
+    pre = recipe_file.load(recipe_path).recipe.preprocessing
+    assert (pre.channels, pre.mean, pre.std) == (4, (0.449,) * 4, (0.226,) * 4)
+    own = "channels: 4, normalization: {mean: [0.1, 0.2, 0.3, 0.4], std: [0.5]}"
+    recipe_path.write_text(text.replace("channels: 4", own))
+    pre = recipe_file.load(recipe_path).recipe.preprocessing
+    assert (pre.mean, pre.std) == ((0.1, 0.2, 0.3, 0.4), (0.5,) * 4)
+    validator = jsonschema.Draft202012Validator(recipe.json_schema())
+    good = {"version": 1, "name": "x", "model": "lenet5"}
+    assert validator.is_valid({**good, "data": {"npz": {"path": "p", "channels": 4}}})
+    assert not validator.is_valid({**good, "data": {"folder": {"path": "p", "channels": 4}}})
 
 
 def test_training_with_four_bits_names_the_files_after_them(recipe_path: Path) -> None:

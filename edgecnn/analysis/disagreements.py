@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn import metrics
 from edgecnn.analysis.records import Disagreement, Disagreements
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MOST_SHOWN = 24
 # Pixels of the longer side: larger pictures are shrunk to it.
@@ -69,11 +72,21 @@ def _rounded(logits: NDArray[Any]) -> tuple[float, ...]:
 
 
 def png_base64(pixels: NDArray[Any]) -> str:
-    """A uint8 picture [height, width, 1 or 3] as a PNG of at most LARGEST_SIDE pixels a side."""
-    from PIL import Image
-
-    picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    """A uint8 picture [height, width, channels] as a PNG of at most LARGEST_SIDE pixels a side."""
+    picture = as_picture(pixels)
     picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
     written = io.BytesIO()
     picture.save(written, "PNG", optimize=True)
     return base64.b64encode(written.getvalue()).decode("ascii")
+
+
+def as_picture(pixels: NDArray[Any]) -> Image.Image:
+    """uint8 [height, width, channels] as people see it: grey or colour; of more channels the first three are
+    taken for colours, of two the mean is shown.
+    """
+    from PIL import Image
+
+    channels = pixels.shape[2]
+    if channels == 2:
+        pixels = np.rint(pixels.mean(axis=2, keepdims=True)).astype(np.uint8)
+    return Image.fromarray(pixels[:, :, 0] if channels < 3 else np.ascontiguousarray(pixels[:, :, :3]))

@@ -92,13 +92,14 @@ class DatasetInfo:
 
     `module` has `find(options, folders) -> Source`. `preprocessing` has the size of the pictures as they are
     and the mean and deviation of the training part. Data that the user brings (`brought`) have a path, and any
-    size.
+    size; arrays have `any_channels`, while picture files are grey or in colour.
     """
 
     module: str
     preprocessing: Preprocessing
     brought: bool = False
     labelled: bool = True
+    any_channels: bool = False
 
 
 _GREY_28 = Preprocessing(height=28, width=28, channels=1, mean=(0.1307,), std=(0.3081,))
@@ -117,7 +118,7 @@ DATASETS = {
         ),
     ),
     "folder": DatasetInfo("edgecnn.data.folder", _BROUGHT, brought=True),
-    "npz": DatasetInfo("edgecnn.data.npz", _BROUGHT, brought=True),
+    "npz": DatasetInfo("edgecnn.data.npz", _BROUGHT, brought=True, any_channels=True),
     "pictures": DatasetInfo("edgecnn.data.pictures", _BROUGHT, brought=True, labelled=False),
 }
 

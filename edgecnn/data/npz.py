@@ -132,15 +132,19 @@ class NpzFile:
             raise self._fault(f"{name} is {images.dtype}, not uint8", f"save pixels of 0..255: {bytes_of_it}")
         if images.ndim == 3:
             images = images[..., np.newaxis]
-        if images.ndim != 4 or images.shape[3] not in (1, 3) or not images.size:
+        if images.ndim != 4 or not images.size:
             raise self._fault(
                 f"{name} has the shape {list(images.shape)}",
-                "images are [n, height, width], or [n, height, width, channels] with 1 or 3 channels",
+                "images are [n, height, width], or [n, height, width, channels]",
             )
         if images.shape[3] != channels:
+            say_so = f"say so in the recipe: data: {{npz: {{path: ..., channels: {images.shape[3]}}}}}"
+            # As torch has them: taken by the letter, such images would be a few rows of many channels.
+            turn = f"the channels come last: save {name}.transpose(0, 2, 3, 1)"
             raise self._fault(
-                f"{name} has {images.shape[3]} channels, the recipe says {channels}",
-                f"say so in the recipe: data: {{npz: {{path: ..., channels: {images.shape[3]}}}}}",
+                f"{name} has {images.shape[3]} channels (its shape is {list(images.shape)}), "
+                f"the recipe says {channels}",
+                turn if images.shape[1] == channels else say_so,
             )
         return images
 

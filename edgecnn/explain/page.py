@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
+from edgecnn.analysis.disagreements import as_picture
 from edgecnn.explain import grad_cam
 from edgecnn.explain.drawing import PANEL, Page, Tiles, share
 from edgecnn.ondevice.manifest import Manifest, Preprocessing, TensorSpec
@@ -51,7 +52,7 @@ def explained(
 
 def _as_seen(path: Path, pixels: NDArray[Any], pre: Preprocessing) -> Image.Image:
     """The part of the picture that the network sees, in more pixels where the file has them."""
-    seen = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    seen = as_picture(pixels)
     if path.suffix.lower() == ".npy":
         return seen
     scale = -(-PANEL // max(pre.height, pre.width))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Tuple
 
@@ -103,7 +104,11 @@ def _used_part(picture_size: Tuple[int, int], preprocessing: Preprocessing) -> T
 
 
 def fit_images(images_nhwc: NDArray[Any], preprocessing: Preprocessing) -> NDArray[Any]:
-    """uint8 [n, any height, any width, channels] at the model's size, each as `fit` does it."""
+    """uint8 [n, any height, any width, channels] at the model's size, each as `fit` does it.
+
+    Of other channels than grey or colour, each is fitted by itself: Pillow would take four for red, green, blue
+    and how opaque they are.
+    """
     from PIL import Image
 
     whole = preprocessing.fit != "crop" or preprocessing.crop_share == 1
@@ -111,6 +116,16 @@ def fit_images(images_nhwc: NDArray[Any], preprocessing: Preprocessing) -> NDArr
         return images_nhwc
     shape = (preprocessing.height, preprocessing.width, preprocessing.channels)
     fitted = np.empty((len(images_nhwc), *shape), np.uint8)
+    if preprocessing.channels not in (1, 3):
+        for channel in range(preprocessing.channels):
+            alone = replace(
+                preprocessing,
+                channels=1,
+                mean=preprocessing.mean[channel : channel + 1],
+                std=preprocessing.std[channel : channel + 1],
+            )
+            fitted[..., channel : channel + 1] = fit_images(images_nhwc[..., channel : channel + 1], alone)
+        return fitted
     for place, pixels in zip(fitted, images_nhwc):
         picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
         place[:] = np.asarray(fit(picture, preprocessing)).reshape(shape)

@@ -81,6 +81,12 @@ class Recipe(Spec):
             )
         if self.data.folds and (self.model.name == "onnx" or not self.train.epochs):
             raise ValueError("data: folds trains networks, and this recipe trains none: leave folds out")
+        channels = self.data.channels or 3
+        if self.model.weights == "imagenet" and channels not in (1, 3):
+            raise ValueError(
+                f"model: weights from imagenet are for 1 or 3 channels, and the data have {channels}: "
+                "leave weights out"
+            )
         if self.train.epochs == 0 and self.model.weights is None and self.model.name != "onnx":
             raise ValueError("train: with 0 epochs the model needs weights, such as imagenet")
         trains = self.train.epochs > 0 and self.model.name != "onnx"

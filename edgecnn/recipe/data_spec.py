@@ -28,6 +28,10 @@ ResizeFilter = Literal["bilinear", "bicubic", "lanczos", "box", "hamming", "near
 Normalization = Literal["own", "imagenet"]
 
 
+# Of one picture: more than sensors for many colours have.
+MOST_CHANNELS = 1024
+
+
 # Keys of data that the user brings.
 ONLY_BROUGHT = ("path", "channels", "validation_share", "test_share", "folds")
 
@@ -42,8 +46,8 @@ def _height_and_width(value: Any) -> Any:
 class Scaling(Spec):
     """A normalization of the user's own: `(pixel / 255 - mean) / std`, one value a channel, or one for all."""
 
-    mean: tuple[float, ...] = Field(min_length=1, max_length=3)
-    std: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1, max_length=3)
+    mean: tuple[float, ...] = Field(min_length=1, max_length=MOST_CHANNELS)
+    std: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1, max_length=MOST_CHANNELS)
 
     def for_channels(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and deviation of each channel. Raises ValueError where there are neither one nor as many."""
@@ -99,7 +103,12 @@ class DataSpec(Spec):
         None,
         description="mean and deviation: of the data; of ImageNet, as its weights want it; or your own, 0..1",
     )
-    channels: Literal[1, 3] | None = Field(None, description="of data that you bring: 1 is grey, 3 is colour")
+    channels: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_CHANNELS,
+        description="of data that you bring: 1 is grey, 3 is colour; of npz any number",
+    )
     classes: str | None = Field(
         None, min_length=1, description="of pictures without labels: a text file, the name of a class a line"
     )
@@ -117,6 +126,11 @@ class DataSpec(Spec):
         said = [key for key in ONLY_BROUGHT if key in self.model_fields_set]
         if not brought and said:
             raise ValueError(f"{self.name} is a known data set: {', '.join(said)}: for data that you bring")
+        if self.channels not in (None, 1, 3) and not DATASETS[self.name].any_channels:
+            raise ValueError(
+                f"picture files are grey (channels: 1) or in colour (3), not of {self.channels} channels: "
+                "save arrays, and take npz"
+            )
         if self.classes is not None and DATASETS[self.name].labelled:
             raise ValueError(f"classes is for pictures without labels; {self.name} has its own")
         if self.crop_share < 1 and self.fit != "crop":
@@ -157,8 +171,9 @@ class DataSpec(Spec):
             mean, std = IMAGENET_MEAN, IMAGENET_STD
         if isinstance(self.normalization, Scaling):
             mean, std = self.normalization.for_channels(channels)
-        elif channels == 1 and len(mean) > 1:
-            mean, std = ((round(sum(values) / len(values), 4),) for values in (mean, std))
+        elif channels != len(mean):
+            # Those of colours say nothing of grey or of other channels but how bright pictures are.
+            mean, std = ((round(sum(values) / len(values), 4),) * channels for values in (mean, std))
         height, width = self.size or (own.height, own.width)
         return replace(
             own,
@@ -176,6 +191,9 @@ class DataSpec(Spec):
 def data_parameters(name: str) -> dict[str, Any]:
     """The schema of each key that `data: {name: ...}` may have."""
     properties = DataSpec.model_json_schema()["properties"]
+    if not DATASETS[name].any_channels:
+        grey_or_colour = {"anyOf": [{"enum": [1, 3], "type": "integer"}, {"type": "null"}]}
+        properties["channels"] = {**properties["channels"], **grey_or_colour}
     if DATASETS[name].labelled:
         del properties["classes"]
     keys = properties.keys() - {"name"} - (set() if DATASETS[name].brought else set(ONLY_BROUGHT))

@@ -45,6 +45,13 @@ def test_networks_that_agree_have_no_pictures() -> None:
     assert found([0, 1], [0, 1], [0, 2]).shown == ()
 
 
+@pytest.mark.parametrize(("channels", "shown"), [(2, 15), (4, (10, 20, 30))])
+def test_other_channels_are_shown_as_a_person_can_see_them(channels: int, shown: object) -> None:
+    pixels = np.broadcast_to(np.arange(10, 10 * channels + 10, 10, dtype=np.uint8), (6, 8, channels))
+    picture = Image.open(io.BytesIO(base64.b64decode(png_base64(pixels))))
+    assert picture.size == (8, 6) and picture.getpixel((0, 0)) == shown
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_large_pictures_are_shrunk(channels: int) -> None:
     pixels = np.full((200, 400, channels), 77, np.uint8)

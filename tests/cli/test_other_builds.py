@@ -27,6 +27,15 @@ reject: {keep: 95 %}
 budget:
   int4.tflite: {max_size: 5.5 kB, max_accuracy_drop: 20 pt}
 """
+MANY_CHANNELS = """\
+version: 1
+name: many
+data: {{npz: {{path: many.npz, size: 28, channels: {channels}, normalization: {{mean: {mean}, std: [0.2]}}}}}}
+model: {{lenet5: {{widths: [4, 6, 16, 12]}}}}
+train: {{epochs: 8, batch_size: 16, learning_rate: 1e-2, threads: 1, augment: [flip]}}
+compress:
+  - quantize: {{calibration_images: 20, engine: onnxruntime}}
+"""
 UNLABELLED = """\
 version: 1
 name: unlabelled
@@ -68,6 +77,36 @@ def test_four_bit_weights_from_the_recipe_to_the_files(at_home: Path) -> None:
     assert all(row.rejection is not None and row.accuracy > 0.6 for row in trained)
     assert run("validate", "out").exit_code == 0
     assert "int4.tflite" in run("report", "out", "--format", "markdown").stdout
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_arrays_of_any_number_of_channels(at_home: Path, short_timing: None, channels: int) -> None:
+    """The class of a picture is the channel that is bright: who mixes the channels up is as good as chance."""
+    random, labels = np.random.default_rng(0), np.arange(200) % channels
+    images = random.integers(0, 120, (200, 20, 24, channels)).astype(np.uint8)
+    images[np.arange(200), :, :, labels] += 120
+    np.savez(at_home / "many.npz", images=images, labels=labels)
+    mean = [0.3 + 0.05 * c for c in range(channels)]
+    (at_home / "recipe.yaml").write_text(MANY_CHANNELS.format(channels=channels, mean=mean))
+    result = run("build", "recipe.yaml", "-o", "out")
+    assert result.exit_code == 0, result.output
+    report = build_folder.read_report(at_home / "out")
+    assert {artifact.key for artifact in report.artifacts} > {"int8.onnx", "int8.tflite", "fp32.tflite"}
+    assert all(row.accuracy > 0.9 for artifact in report.artifacts for row in artifact.measurements)
+    for key in ("int8.tflite", "int8.onnx"):
+        pre = json.loads((at_home / "out" / f"many.{key}.json").read_text())["preprocessing"]
+        assert (pre["channels"], pre["mean"], pre["std"]) == (channels, mean, [0.2] * channels)
+    picture = np.full((28, 28, channels), 60, np.uint8)
+    picture[..., 1] = 180
+    np.save(at_home / "bright.npy", picture)
+    Image.fromarray(picture[..., 0]).save(at_home / "grey.png")
+    for key in ("int8.tflite", "int8.onnx"):
+        result = run("predict", at_home / "out" / f"many.{key}", "bright.npy", "grey.png", "--json")
+        assert result.exit_code == 0, result.output
+        bright, grey = json.loads(result.stdout)
+        assert bright["guesses"][0]["class_name"] == "1"
+        assert f"cannot become an image of {channels} channels" in grey["error"]
+        assert grey["fix"] == "give the picture as a uint8 .npy file"
 
 
 @pytest.fixture

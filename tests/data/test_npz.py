@@ -70,6 +70,17 @@ def test_images_and_labels_are_split_with_their_labels(tmp_path: Path) -> None:
     assert sizes(load(path, replace(GREY, height=20))) == [42, 6, 12]
 
 
+@pytest.mark.parametrize("channels", [2, 4, 7])
+def test_any_number_of_channels(tmp_path: Path, channels: int) -> None:
+    images = pictures(20, 12, 10, channels)
+    path = save(tmp_path / "d.npz", images=images, labels=np.arange(20) % 2)
+    wanted = replace(RGB, channels=channels, mean=(0.5,) * channels, std=(0.5,) * channels)
+    splits = load(path, wanted)
+    assert splits.train.images_nhwc.shape[1:] == (12, 10, channels)
+    assert {image.tobytes() for image in splits.test.images_nhwc} < {image.tobytes() for image in images}
+    assert load(path, replace(wanted, height=20)).test.images_nhwc.shape[1:] == (20, 10, channels)
+
+
 def test_the_hash_changes_with_the_file(tmp_path: Path) -> None:
     path = save(tmp_path / "d.npz", images=pictures(20, 12, 10), labels=np.arange(20) % 2)
     before = data.find("npz", Options(path)).sha256
@@ -84,8 +95,14 @@ FAULTS: list[tuple[dict[str, Any], str, str]] = [
     ({"images": X / 255.0, "labels": Y}, "images is float64, not uint8", "np.uint8(np.rint(images * 255))"),
     ({"images": X.astype(np.int64), "labels": Y}, "images is int64, not uint8", "np.uint8(images)"),
     ({"images": X[0, 0], "labels": Y}, "images has the shape [10, 3]", "[n, height, width]"),
-    ({"images": X.transpose(0, 3, 1, 2), "labels": Y}, "has the shape [8, 3, 12, 10]", "with 1 or 3"),
-    ({"images": X[..., :1], "labels": Y}, "images has 1 channels, the recipe says 3", "channels: 1"),
+    (
+        {"images": X.transpose(0, 3, 1, 2), "labels": Y},
+        "images has 10 channels (its shape is [8, 3, 12, 10]), the recipe says 3",
+        "the channels come last: save images.transpose(0, 2, 3, 1)",
+    ),
+    ({"images": X[..., :1], "labels": Y}, "images has 1 channels (its shape", "channels: 1"),
+    ({"images": X[..., [0, 1, 2, 0]], "labels": Y}, "images has 4 channels (its shape", "channels: 4"),
+    ({"images": X[..., :0], "labels": Y}, "images has the shape [8, 12, 10, 0]", "height, width, channels]"),
     ({"images": X, "labels": Y[:5]}, "images has 8 images, labels 5 labels", "one label for every image"),
     ({"images": X, "labels": Y - 1}, "a label is negative", "from 0"),
     ({"images": X, "labels": Y * 0}, "one class only", "two or more"),

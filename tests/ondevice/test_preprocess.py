@@ -227,6 +227,22 @@ def test_bad_pictures_are_named(tmp_path: Path):
         preprocess.decode_picture(cut, MNIST)
 
 
+@pytest.mark.parametrize("fit", preprocess.FITS)
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_each_of_other_channels_is_fitted_as_a_grey_picture_is(fit: str, channels: int):
+    images = np.random.default_rng(0).integers(0, 256, (3, 12, 20, channels)).astype(np.uint8)
+    mean, std = tuple(0.1 * (c + 1) for c in range(channels)), (0.3,) * channels
+    fitted = preprocess.fit_images(images, Preprocessing(8, 8, channels, mean, std, fit=fit))
+    assert fitted.shape == (3, 8, 8, channels)
+    for c in range(channels):
+        alone = Preprocessing(8, 8, 1, mean[c : c + 1], std[c : c + 1], fit=fit)
+        np.testing.assert_array_equal(
+            fitted[..., c : c + 1], preprocess.fit_images(images[..., c : c + 1], alone)
+        )
+    if fit == "letterbox":
+        assert fitted[0, 0, 0].tolist() == [round(255 * value) for value in mean], "the ground is the mean"
+
+
 def test_a_picture_cannot_have_two_channels(tmp_path: Path):
     path = save(tmp_path / "a.png", np.zeros((4, 4), np.uint8))
     with pytest.raises(DeviceError, match="cannot become an image of 2 channels"):
