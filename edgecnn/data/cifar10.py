@@ -21,7 +21,8 @@ from edgecnn.ondevice.manifest import Preprocessing
 from edgecnn.progress import Progress
 
 FOLDER = "cifar-10-batches-bin"
-URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+ARCHIVE = "cifar-10-binary.tar.gz"
+URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"
 ARCHIVE_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 FILES = {
     "data_batch_1.bin": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
@@ -38,11 +39,13 @@ RECORD_BYTES = 1 + 3 * 32 * 32
 
 
 def find(options: Options, folders: tuple[Path, ...]) -> Source:
-    """Its files, in a folder `cifar-10-batches-bin` of `folders`; what is missing is downloaded when read."""
+    """Its files in a folder `cifar-10-batches-bin` of `folders`, else the archive of them in one of `folders`;
+    what is missing is downloaded when read.
+    """
 
     def read(_: Preprocessing, progress: Progress) -> Splits:
         found = places.first_with((f"{FOLDER}/{name}" for name in FILES), folders)
-        return load((found or _downloaded(progress)) / FOLDER)
+        return load((found or _unpacked(folders, progress)) / FOLDER)
 
     return Source(CLASS_NAMES, SHA256, read)
 
@@ -75,8 +78,13 @@ def _read(path: Path, sha256: str) -> tuple[NDArray[Any], NDArray[Any]]:
     return np.ascontiguousarray(images_nchw.transpose(0, 2, 3, 1)), records[:, 0]
 
 
-def _downloaded(progress: Progress) -> Path:
-    folder = places.cache()
-    archive = fetch(URL, folder / Path(URL).name, sha256=ARCHIVE_SHA256, progress=progress)
-    extract(archive, folder, members={f"{FOLDER}/{name}": sha256 for name, sha256 in FILES.items()})
-    return folder
+def _unpacked(folders: tuple[Path, ...], progress: Progress) -> Path:
+    """The cache, with the files out of the archive, each held to its hash: one packed anew serves as well."""
+    cache, given = places.cache(), places.first_with((ARCHIVE,), folders)
+    if given:
+        archive = given / ARCHIVE
+        progress.say(f"unpacking {archive} into {cache}")
+    else:
+        archive = fetch(URL, cache / ARCHIVE, sha256=ARCHIVE_SHA256, progress=progress)
+    extract(archive, cache, members={f"{FOLDER}/{name}": sha256 for name, sha256 in FILES.items()})
+    return cache

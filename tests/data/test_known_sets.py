@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +87,47 @@ def test_a_record_becomes_a_picture_of_its_colours(tiny_cifar: Path) -> None:
     assert splits.test.images_nhwc.shape == (10, 32, 32, 3)
     assert splits.test.images_nhwc[7, 5, 9].tolist() == [7, 14, 21]
     assert splits.test.labels.tolist() == list(range(10))
+
+
+def packed(tiny_cifar: Path) -> Path:
+    """The data folder with the archive in place of the files; in front of them lies what nobody asked for."""
+    with tarfile.open(tiny_cifar / cifar10.ARCHIVE, "w:gz") as archive:
+        for name in ("readme.html", *cifar10.FILES):
+            content = records(10) if name in cifar10.FILES else b"<html>"
+            entry = tarfile.TarInfo(f"{cifar10.FOLDER}/{name}")
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    shutil.rmtree(tiny_cifar / cifar10.FOLDER)
+    return tiny_cifar
+
+
+def test_the_archive_in_a_data_folder_is_unpacked_into_the_cache(
+    tiny_cifar: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cifar10, "fetch", lambda *_, **__: pytest.fail("nothing is to be downloaded"))
+    folder = packed(tiny_cifar)
+    monkeypatch.setenv("EDGECNN_DATA", str(folder))
+    splits = data.load("cifar10")
+    assert splits.test.images_nhwc[7, 5, 9].tolist() == [7, 14, 21]
+    assert {path.name for path in (own_cache / cifar10.FOLDER).iterdir()} == set(cifar10.FILES)
+    assert not (folder / cifar10.FOLDER).exists(), "the data folder may be read-only"
+    (folder / cifar10.ARCHIVE).unlink()
+    assert len(data.load("cifar10").train) == 40, "unpacked once"
+
+
+def test_an_archive_of_other_contents_is_refused(
+    tiny_cifar: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = packed(tiny_cifar)
+    wanted = {name: "0" * 64 if name == "test_batch.bin" else sha for name, sha in cifar10.FILES.items()}
+    monkeypatch.setattr(cifar10, "FILES", wanted)
+    with pytest.raises(DataError, match="the contents were altered: sha256 is") as fault:
+        data.load("cifar10", folders=(folder,))
+    assert f"{folder / cifar10.ARCHIVE}: {cifar10.FOLDER}/test_batch.bin" in str(fault.value)
+    assert not (own_cache / cifar10.FOLDER / "test_batch.bin").exists()
+    (folder / cifar10.ARCHIVE).write_bytes(b"\x1f\x8b cut off")
+    with pytest.raises(DataError, match="the archive is damaged"):
+        data.load("cifar10", folders=(folder,))
 
 
 def test_pictures_come_at_the_size_that_is_asked_for(tiny_cifar: Path) -> None:
