@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecnn import build_folder, gate, provenance, recipe_file
+from edgecnn.data.notes import FEW_PICTURES, on_folds
 from edgecnn.progress import Progress, Silent
 from edgecnn.provenance import BuildLock, Checked, GitState
 from edgecnn.recipe import Recipe
@@ -186,7 +187,11 @@ class BuildPlan:
         notes = [*(note for stage in self.quantizations for note in store.facts(stage)["notes"]), *notes]
         if self.folds:
             notes = [*folds_notes(store.facts(self.folds)), *notes]
-        notes = [*store.facts(self.networks[0]).get("data_notes", ()), *notes]
+        trained = store.facts(self.networks[0])
+        # No note of the data's: they are kept with the network, which is the same with folds and without.
+        if recipe.lacks_folds and trained["n_pictures"] < FEW_PICTURES:
+            notes = [on_folds(trained["n_pictures"]), *notes]
+        notes = [*trained.get("data_notes", ()), *notes]
         search = search_record(self.shop, self.networks)
         return Report(
             recipe=_recipe_facts(recipe),

@@ -1,4 +1,5 @@
-"""Pictures of one split that are nearly the same as pictures of another: the accuracy then flatters.
+"""Pictures of one split, or of one fold, that are nearly the same as pictures of another: the accuracy then
+flatters.
 
 Tiny grey versions of all pictures are correlated with one another, one matrix product for all; the pixels of
 the nearest few then decide. Saved again, resized or brightened pictures are found; cropped or mirrored ones
@@ -7,6 +8,8 @@ are not.
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,6 +59,39 @@ def near_duplicates(parts: Mapping[str, Dataset]) -> list[Pair]:
             if (late, i) not in found and _alike(parts[late].images_nhwc[i], parts[early].images_nhwc[j]):
                 found[late, i] = (late, i, early, j)
     return list(found.values())
+
+
+def alike_groups(images_nhwc: NDArray[Any]) -> NDArray[Any]:
+    """The group of each picture, int64 [n]: pictures that are the same or nearly the same have one, also by way
+    of others, as those of a film do. The number of a group is the row of one of its pictures.
+    """
+    first_of: dict[bytes, int] = {}
+    contents = (hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in images_nhwc)
+    group_of = np.array([first_of.setdefault(one, row) for row, one in enumerate(contents)], np.int64)
+    different = np.array(list(first_of.values()), np.int64)
+    tiny = tiny_versions(images_nhwc[different])
+    # Each is compared with those before it: half of a square.
+    compared = min(len(different), math.isqrt(2 * MAX_COMPARISONS))
+    for start in range(0, compared, _AT_ONCE):
+        end = min(start + _AT_ONCE, compared)
+        for place, likeness in enumerate(tiny[start:end] @ tiny[:end].T, start):
+            near = np.flatnonzero(likeness[:place] >= MIN_TINY_CORRELATION)
+            near = near[np.argsort(-likeness[near], kind="stable")]
+            _join_alike(different[place], different[near], images_nhwc, group_of)
+    return group_of
+
+
+def _join_alike(row: int, near: NDArray[Any], images_nhwc: NDArray[Any], group_of: NDArray[Any]) -> None:
+    """Takes the pictures `near` (rows, the nearest first) that are like `row` into its group; looks at
+    LOOKED_AT of them, of each group one at a time.
+    """
+    for _ in range(LOOKED_AT):
+        near = near[group_of[near] != group_of[row]]
+        if not len(near):
+            return
+        nearest, near = near[0], near[1:]
+        if _alike(images_nhwc[row], images_nhwc[nearest]):
+            group_of[group_of == group_of[row]] = group_of[nearest]
 
 
 def tiny_versions(images_nhwc: NDArray[Any]) -> NDArray[Any]:

@@ -39,6 +39,14 @@ def on_size_and_balance(splits: Splits) -> tuple[str, ...]:
     return tuple(said)
 
 
+def on_folds(n_pictures: int) -> str:
+    """For who trains on few pictures and does not cross-validate."""
+    return (
+        f"{n_pictures:,} pictures, and the recipe has no folds: with folds: 5 in its data, five more trainings "
+        "tell how much the accuracy hangs on which pictures were drawn"
+    )
+
+
 def is_small(splits: Splits) -> bool:
     return n_pictures(splits) < FEW_PICTURES
 

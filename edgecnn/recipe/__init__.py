@@ -125,6 +125,13 @@ class Recipe(Spec):
             raise ValueError("compress: search has a max_accuracy_drop of its own: leave it out of quantize")
 
     @property
+    def lacks_folds(self) -> bool:
+        """Whether it could cross-validate on pictures of the user's, and does not."""
+        info = DATASETS[self.data.name]
+        trains = self.train.epochs > 0 and self.model.name != "onnx"
+        return info.brought and info.labelled and trains and not self.data.folds
+
+    @property
     def preprocessing(self) -> Preprocessing:
         """From a picture to what the network sees."""
         return self.data.preprocessing(imagenet_weights=self.model.weights == "imagenet")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from edgecnn import data, files
-from edgecnn.data import DATASETS, Dataset, Source, Splits
+from edgecnn.data import DATASETS, Dataset, Source, Splits, notes
 from edgecnn.errors import DataError, EdgeCNNError, MissingExtraError
 from edgecnn.models import own_code, weights
 from edgecnn.models.own_code import OwnCode
@@ -88,6 +88,8 @@ class Workshop:
         splits = data.read(self.source, self.recipe.preprocessing, self.progress)
         for note in splits.notes:
             self.progress.say(note)
+        if self.recipe.lacks_folds and notes.is_small(splits):
+            self.progress.say(notes.on_folds(notes.n_pictures(splits)))
         return splits
 
     @property
@@ -384,6 +386,7 @@ def _keep(shop: Workshop, folder: Path, model: nn.Module, history: list[dict[str
         "torch_device": str(shop.torch_device),
         # For the report of a build that has no need to read the pictures.
         "data_notes": list(shop.splits.notes),
+        "n_pictures": notes.n_pictures(shop.splits),
     }
 
 

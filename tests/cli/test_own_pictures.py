@@ -70,6 +70,7 @@ def test_from_a_mixed_folder_to_artifacts(at_home: Path, short_timing: None) -> 
         "2-fold cross-validation",
     ):
         assert about in told_of
+    assert "has no folds" not in told_of
     manifest = json.loads((folder / "my_pics.int8.tflite.json").read_text())
     assert manifest["class_names"] == list(CLASSES)
     assert all(m.n_images == 24 for artifact in report.artifacts for m in artifact.measurements)
@@ -101,6 +102,7 @@ def test_a_handful_of_pictures_is_enough_to_try(at_home: Path, short_timing: Non
     assert result.exit_code == 0, result.output
     report = build_folder.read_report(at_home / "artifacts" / "pics")
     assert report.artifacts[0].measurements[0].n_images == 3
+    assert "12 pictures, and the recipe has no folds: with folds: 5 in its data" in "\n".join(report.notes)
 
 
 def test_the_template_among_the_recipes_is_for_any_folder(at_home: Path) -> None:

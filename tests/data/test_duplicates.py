@@ -46,11 +46,41 @@ def test_pictures_saved_again_are_found_across_splits() -> None:
     ]  # fmt: skip
 
 
+def test_what_is_alike_is_one_group_by_way_of_others_too() -> None:
+    images = shapes(40, 0)
+    images[20], images[21], images[22] = saved_again(images[3]), images[3], saved_again(images[3], 60)
+    images[30] = saved_again(images[22])
+    images[35] = images[36] = np.full((64, 64, 3), 9, np.uint8)
+    group_of = duplicates.alike_groups(np.array(images))
+    assert len(set(group_of[[3, 20, 21, 22, 30]])) == 1 and group_of[35] == group_of[36]
+    assert len(np.unique(group_of)) == 40 - 5, "all others are alone"
+    assert all(group_of[group] == group for group in group_of), "a group has the number of one of its own"
+
+
+def test_a_film_is_one_group() -> None:
+    """Each picture is like the next, and the last one is not like the first; as many as there are of a film."""
+    start = np.asarray(draw("square", np.random.default_rng(0), (64, 64))).astype(float)
+    end = np.random.default_rng(0).integers(0, 256, (64, 64, 3))
+    film = [np.uint8(start + (end - start) * step / 59) for step in range(60)]
+    order = np.random.default_rng(1).permutation(60)
+    assert not duplicates._alike(film[0], film[-1])
+    assert len(np.unique(duplicates.alike_groups(np.array(film)[order]))) == 1
+
+
+def test_groups_cost_no_more_than_is_affordable(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.array([*shapes(20, 0), *map(saved_again, shapes(20, 0))])
+    assert len(np.unique(duplicates.alike_groups(images))) == 20
+    monkeypatch.setattr(duplicates, "MAX_COMPARISONS", 24**2 // 2)
+    assert len(np.unique(duplicates.alike_groups(images))) == 40 - 4, "of 24 pictures, the last four are copies"
+    assert len(duplicates.alike_groups(images[:0])) == 0
+
+
 def test_different_drawings_of_the_same_kind_are_none() -> None:
     """The same shapes in the same colours at other places: no false alarm among 30,000 pairs."""
     parts = {"train": dataset(shapes(300, 0), "train"), "validation": dataset(shapes(50, 1), "validation"),
              "test": dataset(shapes(50, 2), "test")}  # fmt: skip
     assert duplicates.near_duplicates(parts) == []
+    assert len(np.unique(duplicates.alike_groups(parts["train"].images_nhwc))) >= 299, "of 44,850 pairs one"
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 30), (3, 3), (1, 1), (28, 28)])
