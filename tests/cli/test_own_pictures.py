@@ -15,6 +15,9 @@ from PIL import Image
 from recipes_for_tests import ROOT
 
 from edgecnn import build_folder, recipe_file
+from edgecnn.data import IMAGENET_MEAN, places
+from edgecnn.models import MODELS
+from edgecnn.steps import measurements
 
 CLASSES = ("<b>circle", "square", "tri angle é")
 
@@ -103,6 +106,49 @@ def test_a_handful_of_pictures_is_enough_to_try(at_home: Path, short_timing: Non
     report = build_folder.read_report(at_home / "artifacts" / "pics")
     assert report.artifacts[0].measurements[0].n_images == 3
     assert "12 pictures, and the recipe has no folds: with folds: 5 in its data" in "\n".join(report.notes)
+
+
+def folder_with_weights() -> Path:
+    """A data folder with the published weights of SqueezeNet 1.1; the test is skipped where there is none."""
+    published = MODELS["squeezenet1_1"].published
+    assert published is not None
+    for folder in places.search_folders((ROOT.parent / "shared",)):
+        for name in (published.file_name, *published.local):
+            if any((place / name).is_file() for place in (folder, folder / "weights")):
+                return folder
+    pytest.skip("the weights of SqueezeNet 1.1 from ImageNet are in no data folder (EDGECNN_DATA)")
+
+
+def test_a_folder_of_pictures_from_weights_of_imagenet(
+    at_home: Path, short_timing: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The main road of the README: `init`, published weights, one short training, both files."""
+    data_dir = folder_with_weights()
+    # Half the processes: what more threads do is measured elsewhere.
+    monkeypatch.setattr(measurements, "thread_counts", lambda _environment: (1,))
+    draw_folder(at_home / "pics", 8)
+    truncated_jpeg(at_home / "pics" / "circle" / "cut.jpg")
+    (at_home / "pics" / "square" / "text.png").write_text("no picture")
+    assert run("init", "--folder", "pics").exit_code == 0
+    quick = ("data.folder.size=48", "data.folder.folds=null", "train.epochs=1", "budget={}",
+             "compress=[{quantize: {calibration_images: 10, engine: onnxruntime}}]")  # fmt: skip
+    sets = [word for value in quick for word in ("--set", value)]
+    result = run("build", "recipe.yaml", "--data-dir", data_dir, *sets)
+    assert result.exit_code == 0, result.output
+    assert "2 pictures cannot be read, left out: circle/cut.jpg (" in result.stderr
+    assert "weights of squeezenet1_1" in result.stderr and "for another number of classes" in result.stderr
+    folder = at_home / "artifacts" / "pics"
+    published = MODELS["squeezenet1_1"].published
+    assert published is not None
+    lock = json.loads((folder / "build.lock.json").read_text())
+    assert lock["weights_sha256"] == published.sha256_prefix
+    for key in ("int8.onnx", "int8.tflite"):
+        manifest = json.loads((folder / f"pics.{key}.json").read_text())
+        assert manifest["preprocessing"]["mean"] == list(IMAGENET_MEAN), "as the weights want it"
+        assert manifest["class_names"] == ["circle", "square", "triangle"]
+    predicted = run("predict", folder / "pics.int8.tflite", "pics/circle", "--json")
+    assert predicted.exit_code == 0, predicted.output
+    assert ["error" in one for one in json.loads(predicted.stdout)] == [False] * 8 + [True]
 
 
 def test_the_template_among_the_recipes_is_for_any_folder(at_home: Path) -> None:
