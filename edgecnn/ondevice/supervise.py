@@ -13,21 +13,24 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Sequence, Tuple
+
+from edgecnn.ondevice.written import MOST_BYTES, MOST_STDERR, Written
 
 ANSWER = "edgecnn-answer:"
 """Begins the one line that is meant for the host; a login shell may print others."""
 SCRATCH = "{scratch}"
 """Stands for a folder that is there while the verb runs."""
-MOST_STDERR = 20_000
+MOST_WORDS = 2000
+"""Of what it says in place of an answer."""
 
 
 def supervise(command: Sequence[str], timeout_s: float, output_name: str = "") -> None:
     """Runs `command`, then prints how it went and, raw after that line, the file `output_name` of SCRATCH.
 
-    The line: {"returncode" (negative: the signal that ended it), "timed_out", "stdout", "stderr",
-    "output": null or {"size", "sha256"}}. The end of stdin means that the host is gone: then everything is
-    ended and nothing said.
+    The line: {"returncode" (negative: the signal that ended it), "timed_out", "is_flood" (it was ended since it
+    wrote without end), "stdout" (its last line), "stderr" (its end), "output": null or {"size", "sha256"}}. The
+    end of stdin means that the host is gone: then everything is ended and nothing said.
     """
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(1))
@@ -53,40 +56,49 @@ def _run(command: List[str], timeout_s: float) -> Dict[str, Any]:
         start_new_session=True,
     )
     try:
-        texts, timed_out = _read_all(process, time.monotonic() + timeout_s)
-        if timed_out:
+        streams, timed_out = _read_all(process, time.monotonic() + timeout_s)
+        is_flood = any(stream.is_flood for stream in streams)
+        if timed_out or is_flood:
             _kill(process)
         return {
             "returncode": process.wait(),
             "timed_out": timed_out,
-            "stdout": texts[0].decode("utf-8", "replace"),
-            "stderr": texts[1][-MOST_STDERR:].decode("utf-8", "replace"),
+            "is_flood": is_flood,
+            "stdout": "" if is_flood else _last_line(streams[0].kept),
+            "stderr": streams[1].text,
         }
     finally:
         _kill(process)
 
 
-def _read_all(process: subprocess.Popen[bytes], end: float) -> Any:
-    """What the process writes until it closes both pipes, and whether its time was up before."""
+def _read_all(process: subprocess.Popen[bytes], end: float) -> Tuple[List[Written], bool]:
+    """What the process writes until it closes both pipes, or one is a flood; whether its time was up before."""
     assert process.stdout is not None and process.stderr is not None
-    texts = [bytearray(), bytearray()]
+    streams = [Written(MOST_BYTES), Written(MOST_STDERR)]
     with selectors.DefaultSelector() as selector:
         selector.register(0, selectors.EVENT_READ, None)
-        selector.register(process.stdout, selectors.EVENT_READ, texts[0])
-        selector.register(process.stderr, selectors.EVENT_READ, texts[1])
-        while len(selector.get_map()) > 1:
+        selector.register(process.stdout, selectors.EVENT_READ, streams[0])
+        selector.register(process.stderr, selectors.EVENT_READ, streams[1])
+        while len(selector.get_map()) > 1 and not any(stream.is_flood for stream in streams):
             left = end - time.monotonic()
             if left <= 0:
-                return texts, True
+                return streams, True
             for key, _ in selector.select(left):
                 block = os.read(key.fd, 1 << 16)
                 if key.data is not None:
-                    key.data.extend(block)
+                    key.data.add(block)
                 if not block and key.data is None:
                     sys.exit(1)
                 if not block:
                     selector.unregister(key.fileobj)
-    return texts, False
+    return streams, False
+
+
+def _last_line(stdout: bytearray) -> str:
+    """All that the host looks at. An answer is JSON in ASCII; of anything else the begin will do."""
+    line = bytes(stdout).strip().rpartition(b"\n")[2]
+    is_answer = line.startswith(b"{") and line.isascii()
+    return (line if is_answer else line[:MOST_WORDS]).decode("utf-8", "replace")
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

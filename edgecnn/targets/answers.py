@@ -112,6 +112,7 @@ class Outcome:
 
     returncode: int
     timed_out: bool
+    is_flood: bool
     stdout: str
     stderr: str
     output: SentFile | None

@@ -10,7 +10,8 @@ from typing import Any
 
 from edgecnn.confined import environment
 from edgecnn.errors import TargetError
-from edgecnn.targets import answers
+from edgecnn.ondevice.written import MOST_BYTES
+from edgecnn.targets import answers, captured
 
 LAST_WORDS = 10
 """Lines of a dead process's stderr that are shown."""
@@ -28,23 +29,16 @@ def run_verb(arguments: Sequence[str], *, about: str, timeout_s: float) -> dict[
     command = [sys.executable, "-P", "-m", "edgecnn.ondevice", *arguments]
     verb = arguments[0]
     try:
-        # run() kills the process on its timeout and on every exception, KeyboardInterrupt included.
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout_s,
-            env=environment(),
-            check=False,
-        )
+        done = captured.run(command, timeout_s=timeout_s, env=environment())
     except subprocess.TimeoutExpired as fault:
         raise timed_out(verb, about, timeout_s) from fault
     except OSError as fault:
         raise TargetError(f"cannot start {sys.executable}: {fault.strerror}", where=about) from fault
+    if done.is_flood:
+        raise flood(verb, about, done.stderr)
     if done.returncode == -signal.SIGINT or done.returncode == 130:
         raise KeyboardInterrupt  # the terminal sent it to the whole group; ours is about to arrive
-    stdout, stderr = (text.decode("utf-8", "replace") for text in (done.stdout, done.stderr))
-    return answer_of(done.returncode, stdout, stderr, verb=verb, about=about)
+    return answer_of(done.returncode, done.stdout, done.stderr, verb=verb, about=about)
 
 
 def timed_out(verb: str, about: str, timeout_s: float) -> TargetError:
@@ -52,6 +46,15 @@ def timed_out(verb: str, about: str, timeout_s: float) -> TargetError:
         f"{verb} did not end within {timeout_s:g} s and was stopped",
         where=about,
         fix="close what else keeps that machine busy, or try a smaller model",
+    )
+
+
+def flood(verb: str, about: str, stderr: str) -> TargetError:
+    """The fault of a process that was stopped because it wrote without end."""
+    return TargetError(
+        f"{verb} wrote more than {MOST_BYTES // 10**6} MB of text and was stopped{_last_words(stderr)}",
+        where=about,
+        fix="a runtime that never stops talking: try another one or version, and report it with the file",
     )
 
 

@@ -119,6 +119,8 @@ class Board:
             content = self._content(running, outcome.output, verb)
         if outcome.timed_out:
             raise process.timed_out(verb, about, timeout_s)
+        if outcome.is_flood:
+            raise process.flood(verb, about, outcome.stderr)
         answer = process.answer_of(
             outcome.returncode, outcome.stdout, outcome.stderr, verb=verb, about=about, check=self._look()
         )
@@ -126,11 +128,15 @@ class Board:
 
     def _answer(self, running: subprocess.Popen[bytes], kind: type[T], what: str) -> T:
         """The next line that is meant for us. Raises TargetError for a fault told in it, or without one."""
+        n_bytes = 0
         while line := ssh.read_line(running, answers.MOST_LINE_BYTES):
             if len(line) == answers.MOST_LINE_BYTES:
                 raise answers.unusable(what, "a line without end", self.address.host, self._look())
             if line.startswith(ANSWER.encode()) and line.endswith(b"\n"):
                 return self._understood(line[len(ANSWER) :], kind, what)
+            n_bytes += len(line)
+            if n_bytes > answers.MOST_LINE_BYTES:
+                raise answers.unusable(what, "lines without end", self.address.host, self._look())
         raise self._silence(running, what)
 
     def _understood(self, line: bytes, kind: type[T], what: str) -> T:

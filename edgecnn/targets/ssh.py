@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shlex
 import shutil
 import signal
@@ -20,9 +21,14 @@ from typing import Any, BinaryIO, cast
 from edgecnn.errors import TargetError
 from edgecnn.target_file import Address
 from edgecnn.targets import ssh_faults
+from edgecnn.targets.captured import Captured
 
 CONNECT_TIMEOUT_S = 10
 MOST_WORDS_BYTES = 2000
+KEPT_LOG_BYTES = 64_000
+MOST_STDERR_BYTES = 4_000_000
+"""Of one command, and of the connection meanwhile. It is read and forgotten: a file would fill the disk."""
+LAST_WORDS_S = 5
 # A path of a Unix socket has 104 bytes on some systems; ssh adds 17 while it makes one. Spaces, quotes, % and $
 # in ControlPath mean something to ssh, not the same in all versions.
 _SOCKET_FOLDER = re.compile(r"[A-Za-z0-9_./+-]{1,80}")
@@ -54,6 +60,8 @@ class Connection:
         self._say = say
         self._alive_interval_s = alive_interval_s
         self._master: subprocess.Popen[bytes] | None = None
+        self._log: Captured | None = None
+        self._stderr: Captured | None = None
         folder = tempfile.mkdtemp(prefix="edgecnn-ssh-")
         if not _SOCKET_FOLDER.fullmatch(folder):
             Path(folder).rmdir()
@@ -67,26 +75,37 @@ class Connection:
         return self._master is not None and self._master.poll() is None
 
     def close(self) -> None:
+        self._end_master()
+        self._cleaner()
+
+    def _end_master(self) -> None:
         if self._master_ender is not None:
             self._master_ender()
         self._master = None
-        self._cleaner()
 
     @contextmanager
     def command(self, script: str, *, timeout_s: float) -> Iterator[subprocess.Popen[bytes]]:
         """A running `sh -c SCRIPT` on the board with pipes to its stdin and stdout, killed after `timeout_s`.
 
         The user's login shell there starts it: any that reads single quotes as sh does, which csh does not.
-        Its stderr goes to `stderr_path`. At the end of the block it is killed if it still runs: its end of the
-        pipes closes, which is how what runs on the board learns of it. Raises TargetError where no connection
-        can be made.
+        `last_words` has the end of its stderr. At the end of the block it is killed if it still runs: its end
+        of the pipes closes, which is how what runs on the board learns of it. Raises TargetError where no
+        connection can be made.
         """
         self._connect()
+        assert self._log is not None
+        self._log.count_anew()
         command = [*self._ssh(*_NEVER_DIAL), "--", self.host, "sh -c " + shlex.quote(script)]
-        with self.stderr_path.open("wb") as stderr:
-            process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, env=_environment()
-            )
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_environment(),
+        )
+        self._stderr = Captured(
+            process.stderr, process.kill, kept_bytes=MOST_WORDS_BYTES, most_bytes=MOST_STDERR_BYTES
+        ).start()
         timer = threading.Timer(timeout_s, process.kill)
         timer.start()
         try:
@@ -95,19 +114,17 @@ class Connection:
             timer.cancel()
             _end(process)
 
-    @property
-    def stderr_path(self) -> Path:
-        return self._folder / "stderr"
-
     def last_words(self) -> list[str]:
-        """The last lines that the last command wrote to its stderr."""
-        with self.stderr_path.open("rb") as stderr:
-            size = stderr.seek(0, os.SEEK_END)
-            stderr.seek(max(0, size - MOST_WORDS_BYTES))
-            return stderr.read().decode("utf-8", "replace").strip().splitlines()[-3:]
+        """The last lines that the last command wrote to its stderr; that command has ended."""
+        assert self._stderr is not None
+        self._stderr.has_ended(LAST_WORDS_S)
+        return self._stderr.text.strip().splitlines()[-3:]
 
     def fault(self, process: subprocess.Popen[bytes], what: str) -> TargetError | None:
         """Why `process` has ended without an answer, as far as ssh knows. None: it was not ssh."""
+        if any(stream is not None and stream.is_flood for stream in (self._stderr, self._log)):
+            self._end_master()
+            return ssh_faults.flood(what, self.host)
         if process.returncode == ssh_faults.SSH_FAULT or not self._lives_on():
             return ssh_faults.lost(what, self.host)
         if process.returncode < 0:
@@ -126,7 +143,7 @@ class Connection:
     def _connect(self) -> None:
         if self.is_open:
             return
-        control, log = self._folder / "control", self._folder / "log"
+        control = self._folder / "control"
         control.unlink(missing_ok=True)
         accept = "accept-new" if self._accept else "yes"
         command = [
@@ -134,35 +151,43 @@ class Connection:
             "--", self.host, _HOLD,
         ]  # fmt: skip
         try:
-            with log.open("wb") as stderr:
-                self._master = subprocess.Popen(
-                    command,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.DEVNULL,
-                    stderr=stderr,
-                    env=_environment(),
-                    start_new_session=True,  # Ctrl-C is for us: what runs there is ended in order
-                )
+            master = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=_environment(),
+                start_new_session=True,  # Ctrl-C is for us: what runs there is ended in order
+            )
         except FileNotFoundError as fault:
             raise TargetError(
                 "there is no ssh on this machine", fix="install OpenSSH's client (Debian: openssh-client)"
             ) from fault
-        self._master_ender = weakref.finalize(self, _end, self._master)
-        self._wait_for(control, log)
+        self._master, self._master_ender = master, weakref.finalize(self, _end, master)
+        self._log = Captured(
+            master.stderr, master.kill, kept_bytes=KEPT_LOG_BYTES, most_bytes=MOST_STDERR_BYTES
+        )
+        try:
+            self._wait_for(control, master, self._log)
+        finally:
+            self._log.start()
 
-    def _wait_for(self, control: Path, log: Path) -> None:
-        assert self._master is not None
+    def _wait_for(self, control: Path, master: subprocess.Popen[bytes], log: Captured) -> None:
         end = time.monotonic() + 2 * CONNECT_TIMEOUT_S
         while not control.exists():
-            if self._master.poll() is not None:
-                raise ssh_faults.connection_fault(log.read_text(errors="replace"), self.host)
+            has_ended = master.poll() is not None
+            _catch_up(log)
+            if log.is_flood:
+                raise ssh_faults.flood("connecting", self.host)
+            if has_ended:
+                raise ssh_faults.connection_fault(log.text, self.host)
             if time.monotonic() > end:
-                _end(self._master)
+                _end(master)
                 raise ssh_faults.connection_fault("Connection timed out", self.host)
             time.sleep(0.01)
-        text = log.read_text(errors="replace")
-        if self._accept and "Permanently added" in text:
-            key = re.search(r"Server host key: (\S+ \S+)", text)
+        _catch_up(log)
+        if self._accept and "Permanently added" in log.text:
+            key = re.search(r"Server host key: (\S+ \S+)", log.text)
             self._say(f"{self.host}: its host key is now known: {key[1] if key else '?'}")
 
     def _ssh(self, *first: str) -> list[str]:
@@ -189,6 +214,14 @@ class Connection:
 def read_line(process: subprocess.Popen[bytes], most_bytes: int) -> bytes:
     """The next line of its stdout, or as much of it; empty where it has ended."""
     return cast(BinaryIO, process.stdout).readline(most_bytes)
+
+
+def _catch_up(log: Captured) -> None:
+    """Reads all that was written until now."""
+    waiting = select.poll()
+    waiting.register(log, select.POLLIN)
+    while not log.is_flood and waiting.poll(0) and log.read_on():
+        pass
 
 
 def _environment() -> dict[str, str]:

@@ -91,6 +91,14 @@ def lost(what: str, host: str) -> TargetError:
     )
 
 
+def flood(what: str, host: str) -> TargetError:
+    return TargetError(
+        f"it wrote messages without end during {what}, and the connection was ended",
+        where=host,
+        fix=f"see what logging in prints (ssh {host}), and mend what prints it there, such as ~/.bashrc",
+    )
+
+
 def _words(stderr: str) -> list[str]:
     """What ssh says to its user, without its debugging messages and frames."""
     lines = (line.strip() for line in stderr.splitlines())

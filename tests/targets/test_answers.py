@@ -47,7 +47,8 @@ def saying(text: str) -> str:
 
 def outcome(stdout: str = "{}", content: bytes = b"", **changes: object) -> str:
     """What says `stdout` of a verb, and sends `content` after it."""
-    whole = {"returncode": 0, "timed_out": False, "stdout": stdout, "stderr": "", "output": None, **changes}
+    whole = {"returncode": 0, "timed_out": False, "is_flood": False, "stdout": stdout, "stderr": ""}
+    whole |= {"output": None, **changes}
     return saying(ANSWER + json.dumps(whole) + "\n") + f"sys.stdout.buffer.write({content!r})\n"
 
 
@@ -118,11 +119,25 @@ def test_lines_that_are_no_answer_to_an_upload(sshd: LocalSSHD):
         (outcome(output={"size": 10**12, "sha256": "00"}), "1,000,000,000,000 bytes of outputs"),
         (outcome(output={"size": 2, "sha256": "00"}, content=b"ab"), "not what its sha256 says"),
         (saying("x" * 100) + "while True: sys.stdout.write('x' * (1 << 20))", "a line without end"),
+        ("while True: sys.stdout.write('no end\\n' * 10_000)", "lines without end"),
     ],
 )
 def test_outcomes_that_cannot_be_used(sshd: LocalSSHD, program: str, words: str):
     target = answering(sshd, program)
     assert words in fault_of(target.probe).what
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_verb_that_writes_without_end_there(sshd: LocalSSHD, stream: str):
+    (sshd.bin / "sitecustomize.py").write_text(
+        "import sys\nif 'probe' in sys.argv and 'supervise' not in sys.argv:\n"
+        f"    while True: print('no end ' * 1000, file=sys.{stream})\n"
+    )
+    sshd.set_python(f'PYTHONPATH="{sshd.bin}" exec "{sys.executable}" "$@"')
+    target = sshd.target()
+    fault = fault_of(target.probe)
+    assert fault.what.startswith("probe wrote more than 30 MB of text and was stopped") and fault.where == "pi4"
+    assert target.board.connection.is_open, "the connection is still good"
 
 
 def test_memory_is_taken_for_what_comes_and_not_for_what_is_said(sshd: LocalSSHD):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from edgecnn.errors import TargetError
-from edgecnn.targets import process
+from edgecnn.targets import captured
 from edgecnn.targets.process import run_verb
 
 
@@ -21,12 +21,12 @@ def stand_in(monkeypatch: pytest.MonkeyPatch):
     """Runs `program` in place of edgecnn.ondevice, in a real process."""
 
     def run(program: str, *, timeout_s: float = 20.0):
-        start = subprocess.run
+        start = captured.run
 
         def instead(command, **options):
             return start([sys.executable, "-c", program], **options)
 
-        monkeypatch.setattr(process.subprocess, "run", instead)
+        monkeypatch.setattr(captured, "run", instead)
         return run_verb(["benchmark"], about="a.tflite on litert", timeout_s=timeout_s)
 
     return run
@@ -69,6 +69,35 @@ def test_a_hang_is_ended(stand_in):
     fault = fault_of(stand_in, "import time; time.sleep(60)", timeout_s=0.5)
     assert time.monotonic() - start < 10
     assert "did not end within 0.5 s" in fault.what
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_process_that_writes_without_end_is_stopped_and_fills_no_memory(stand_in, stream: str):
+    program = (
+        "import sys\nsys.stderr.write('ERROR: first\\n')\n"
+        f"while True: print('no end ' * 1000, file=sys.{stream})"
+    )
+    start = time.monotonic()
+    tracemalloc.start()
+    fault = fault_of(stand_in, program, timeout_s=300)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert "benchmark wrote more than 30 MB of text and was stopped\n  | " in fault.what
+    assert len(fault.what) < 5000 and "another one or version" in fault.fix
+    assert peak < 100_000_000 and time.monotonic() - start < 60
+
+
+def test_a_process_that_closes_its_streams_and_goes_on_is_ended(stand_in):
+    fault = fault_of(stand_in, "import os, time; os.close(1); os.close(2); time.sleep(60)", timeout_s=1.0)
+    assert "did not end within 1 s" in fault.what
+
+
+def test_what_two_streams_say_at_once_is_all_read(stand_in):
+    program = (
+        "import json, sys\nfor i in range(3000): print('x' * 999, file=sys.stderr)\n"
+        "print(json.dumps({'a': 'y' * 3_000_000}))"
+    )
+    assert stand_in(program) == {"a": "y" * 3_000_000}
 
 
 @pytest.mark.parametrize("output", ["", "hello", "[1]", '{"cut": '])

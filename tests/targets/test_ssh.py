@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from targets.local_sshd import LocalSSHD
 
 from edgecnn.errors import TargetError
 from edgecnn.targets import ssh, ssh_faults
+from edgecnn.targets.remote import RemoteTarget
 
 
 def fault_of(board: LocalSSHD) -> TargetError:
@@ -147,6 +149,58 @@ def test_a_command_never_dials_by_itself(sshd: LocalSSHD, monkeypatch: pytest.Mo
     assert (sshd.folder / "sshd.log").read_text().count("Accepted publickey") == 1
 
 
+NO_END = "while true; do echo no end of it >&2; done"
+
+
+def files_of(target: RemoteTarget) -> int:
+    """The bytes of all files that the connection has on this machine."""
+    return sum(path.stat().st_size for path in target.board.connection._folder.iterdir())
+
+
+def test_a_board_whose_commands_write_messages_without_end(sshd: LocalSSHD):
+    sshd.set_python(NO_END)
+    target = sshd.target()
+    start = time.monotonic()
+    with pytest.raises(TargetError, match="messages without end during the upload") as caught:
+        target.probe()
+    assert time.monotonic() - start < 60 and caught.value.where == "board" and "ssh board" in caught.value.fix
+    assert files_of(target) == 0 and not target.board.connection.is_open
+    sshd.set_python(f'exec "{sys.executable}" "$@"')
+    assert target.probe().arch, "the next command connects again"
+    target.close()
+
+
+def test_a_login_that_writes_messages_without_end(sshd: LocalSSHD):
+    (sshd.folder / "authorized_keys").write_text(
+        f'command="{NO_END}" {(sshd.folder / "client.pub").read_text()}'
+    )
+    target = sshd.target()
+    with pytest.raises(TargetError, match="messages without end during"):
+        target.probe()
+    assert files_of(target) == 0
+    target.close()
+
+
+def test_an_ssh_that_writes_messages_without_end_before_it_is_connected(
+    sshd: LocalSSHD, monkeypatch: pytest.MonkeyPatch
+):
+    (sshd.bin / "ssh").write_text(f"#!/bin/sh\n{NO_END}\n")
+    (sshd.bin / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", str(sshd.bin))
+    with pytest.raises(TargetError, match="messages without end during connecting"):
+        sshd.target().probe()
+
+
+def test_what_a_connection_says_in_a_long_time_is_no_flood(sshd: LocalSSHD, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ssh, "MOST_STDERR_BYTES", 20_000)
+    target = sshd.target()
+    for _ in range(40):  # some 700 bytes of messages each
+        with target.board.connection.command("echo some words >&2", timeout_s=60) as command:
+            command.wait()
+        assert target.board.connection.last_words() == ["some words"]
+    target.close()
+
+
 def behind_a_jump_host(board: LocalSSHD, jump_port: int) -> None:
     """`board` is reached by way of the host `jump`: the same sshd, or what listens on `jump_port`."""
     jump = [line.replace(f"Port {board.port}", f"Port {jump_port}") for line in _lines_of(board)[1:]]
@@ -188,7 +242,7 @@ def test_commands_share_one_connection_which_ends_with_the_target(sshd: LocalSSH
     target.probe()
     target.survey()
     assert (sshd.folder / "sshd.log").read_text().count("Accepted publickey") == 1
-    folder = target.board.connection.stderr_path.parent
+    folder = target.board.connection._folder
     assert folder.stat().st_mode & 0o077 == 0, "nobody else can use the connection"
     target.close()
     assert not folder.exists() and not target.board.connection.is_open

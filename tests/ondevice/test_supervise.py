@@ -1,0 +1,69 @@
+"""Whatever a verb does on the board, the supervisor ends with one line for the host, and with little memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from edgecnn.ondevice.supervise import ANSWER
+from edgecnn.ondevice.written import MOST_STDERR, Written
+
+# As on a small board, the system limits what the supervisor may take.
+SUPERVISOR = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_DATA, (250_000_000,) * 2)
+from edgecnn.ondevice.supervise import supervise
+supervise([sys.executable, "-c", sys.argv[1]], 60)
+"""
+
+
+def outcome_of(program: str) -> dict[str, Any]:
+    """What is said of a verb that is `program`."""
+    command = [sys.executable, "-c", SUPERVISOR, program]
+    supervisor = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert supervisor.stdout is not None
+    line = supervisor.stdout.readline()
+    _, stderr = supervisor.communicate()
+    assert line.startswith(ANSWER.encode()), stderr.decode()
+    outcome: dict[str, Any] = json.loads(line[len(ANSWER) :])
+    return outcome
+
+
+def test_the_last_line_and_the_end_of_stderr_are_passed_on():
+    outcome = outcome_of(
+        "import sys\nprint('chatter')\nprint('{\"a\": 1}')\nsys.stderr.write('x' * 50_000 + 'last')"
+    )
+    assert (outcome["returncode"], outcome["timed_out"], outcome["is_flood"]) == (0, False, False)
+    assert outcome["stdout"] == '{"a": 1}'
+    assert len(outcome["stderr"]) == MOST_STDERR and outcome["stderr"].endswith("xlast")
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_verb_that_writes_without_end_is_ended(stream: str):
+    start = time.monotonic()
+    outcome = outcome_of(f"import sys\nwhile True: print('no end ' * 1000, file=sys.{stream})")
+    assert outcome["is_flood"] and outcome["returncode"] == -9 and not outcome["timed_out"]
+    assert len(outcome["stdout"]) + len(outcome["stderr"]) <= MOST_STDERR
+    assert time.monotonic() - start < 50
+
+
+@pytest.mark.parametrize("byte", [b"\xff", b"\x01"])
+def test_a_long_line_that_is_no_answer_becomes_no_longer_one(byte: bytes):
+    outcome = outcome_of(f"import sys; sys.stdout.buffer.write({byte!r} * 25_000_000)")
+    assert not outcome["is_flood"] and len(outcome["stdout"]) <= 2000
+
+
+def test_the_end_is_kept_and_all_of_it_counted():
+    written = Written(kept_bytes=4, most_bytes=6)
+    for block, kept in ((b"ab", "ab"), (b"cdef", "cdef"), (b"", "cdef")):
+        written.add(block)
+        assert written.text == kept and not written.is_flood
+    written.add(b"g")
+    assert written.text == "defg" and written.is_flood
