@@ -73,7 +73,7 @@ def _python_of_its_own(target: Target, facts: Mapping[str, Any], found: Sequence
             f"--fix installs in {VENV_PYTHON.removesuffix('/bin/python')} only: after it, write python: "
             f"{VENV_PYTHON} in targets.yaml, or leave python: out; or install in this one by hand"
         )
-        yield Finding("python:", "note", f"{named}, as targets.yaml says", advice)
+        yield Finding("targets.yaml", "note", f"python: {named}", advice)
 
 
 def fitting_packages(facts: Mapping[str, Any]) -> tuple[str, ...] | None:

@@ -19,6 +19,8 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence
 from edgecnn.ondevice.names import is_name
 
 CURRENT, PREVIOUS = "current", "previous"
+VENV = "venv"
+"""Of `ondevice.venv`, in the same folder."""
 # A folder that another host is still putting together is younger.
 ABANDONED_S = 3600
 
@@ -29,6 +31,11 @@ def act(arguments: Sequence[str]) -> Dict[str, Any]:
     for one in (name, *rest[:1]):
         if not is_name(one):  # a host's word: it must not lead out of ~/edgecnn
             return {"error": f"no name of a model or a version: {one!r}", "fix": "build again, and deploy that"}
+    if name == VENV:
+        return {
+            "error": f"a model called {VENV} would lie where `edgecnn doctor --fix` makes its environment",
+            "fix": "give the recipe another name, and build again",
+        }
     home = Path.home() / "edgecnn" / name
     try:
         home.mkdir(parents=True, exist_ok=True)

@@ -17,24 +17,50 @@ def install(packages: Sequence[str]) -> Dict[str, Any]:
     """
     folder = Path.home() / "edgecnn" / "venv"
     python = folder / "bin" / "python"
-    # Of the system, also where this is the Python of an earlier such environment.
-    system_python = getattr(sys, "_base_executable", sys.executable)
+    if not _is_ours(folder):
+        return {
+            "error": f"{folder} is no virtual environment, or a link to one: it is left as it is",
+            "fix": "move it away, then again with --fix",
+        }
     if not _works([str(python), "-m", "pip", "--version"]):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        made = _run([system_python, "-m", "venv", "--clear", "--system-site-packages", str(folder)])
+        made = _run([_system_python(), "-m", "venv", "--clear", "--system-site-packages", str(folder)])
         if made.returncode != 0:
             return {
                 "error": "the board's Python cannot make a virtual environment" + _last_words(made),
                 "fix": "on the board: sudo apt install python3-venv; then again with --fix",
             }
     pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
-    installed = _run([*pip, "--only-binary=:all:", *packages])
+    # --no-user: pip's own configuration may say that all goes to the user's packages, outside the environment.
+    installed = _run([*pip, "--no-user", "--only-binary=:all:", *packages])
     if installed.returncode != 0:
         return {
             "error": f"pip cannot install {' '.join(packages)}" + _last_words(installed),
             "fix": "check the board's way to the internet and its free disk space; then again with --fix",
         }
     return {"python": str(python), "packages": list(packages)}
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether all in it may be removed: it is an environment, or what is left of one that was never whole.
+
+    A link leads to somebody's own.
+    """
+    if folder.is_symlink():
+        return False
+    return (folder / "pyvenv.cfg").is_file() or not any(path.is_file() for path in folder.rglob("*"))
+
+
+def _system_python() -> str:
+    """The Python of which the environment of this one was made; this one where it is in none.
+
+    An environment made of another would end with it. Before Python 3.11, `_base_executable` is not that.
+    """
+    major, minor = sys.version_info[:2]
+    base = Path(sys.base_prefix, "bin", f"python{major}.{minor}")
+    if sys.prefix != sys.base_prefix and base.is_file():
+        return str(base)
+    return getattr(sys, "_base_executable", sys.executable)
 
 
 def _works(command: List[str]) -> bool:

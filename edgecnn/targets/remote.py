@@ -174,7 +174,7 @@ class Board:
             return fault
         if running.returncode == ssh_faults.COMMAND_NOT_FOUND:
             return TargetError(
-                f"there is no {self.address.python or 'python3'}",
+                f"there is no {self._python_of_its_own() or 'python3'}",
                 where=self.address.host,
                 fix="install it there: sudo apt install python3, or name another: python: PATH in targets.yaml",
             )
@@ -191,13 +191,17 @@ class Board:
 
     def _python(self) -> str:
         """Shell text that starts the board's Python; arguments come after it."""
-        if self.address.python:
-            return f"exec {shell_path(self.address.python)} "
+        if named := self._python_of_its_own():
+            return f"exec {shell_path(named)} "
         return f'p={shell_path(VENV_PYTHON)}; [ -x "$p" ] || p=python3; exec "$p" '
+
+    def _python_of_its_own(self) -> str | None:
+        """The one that the target names. Ours is none: `doctor --fix` makes it, by the python3 there."""
+        return None if self.address.python == VENV_PYTHON else self.address.python
 
     def _named_python(self) -> str:
         """The Python that `_python` starts, as the user would write it."""
-        return self.address.python or f"{VENV_PYTHON} -V, or where that is not there python3"
+        return self._python_of_its_own() or f"{VENV_PYTHON} -V, or where that is not there python3"
 
 
 def shell_path(path: str) -> str:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,60 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[local_ssh
     (tmp_path / "edgecnn" / "targets.yaml").write_text(f"pi4: {{host: board, ssh_config: {sshd.config}}}\n")
     yield sshd
     sshd.stop()
+
+
+def write_wheel(folder: Path, name: str) -> None:
+    """An empty package of that name, for a pip without network."""
+    info = f"{name.replace('-', '_')}-1.0.dist-info"
+    with zipfile.ZipFile(folder / f"{name.replace('-', '_')}-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+def files_below(folder: Path) -> set[str]:
+    return {str(path) for path in folder.rglob("*") if "__pycache__" not in path.parts}
+
+
+def test_fix_makes_an_environment_of_its_own_and_leaves_the_one_that_the_target_names(
+    board: local_sshd.LocalSSHD, tmp_path: Path
+) -> None:
+    own, wheels, home = tmp_path / "own env", tmp_path / "wheels", board.home
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(own)], check=True)
+    wheels.mkdir()
+    for name in ("ai-edge-litert", "onnxruntime", "pillow", "numpy"):
+        write_wheel(wheels, name)
+    (home / ".config" / "pip").mkdir(parents=True)
+    # With what would send all of it to the user's own packages.
+    (home / ".config" / "pip" / "pip.conf").write_text(
+        f"[global]\nno-index = true\nfind-links = {wheels}\nuser = true\n"
+    )
+    targets = tmp_path / "edgecnn" / "targets.yaml"
+    by_default = targets.read_text()
+    targets.write_text(by_default.replace("}", f", python: '{own}/bin/python'}}"))
+    before = files_below(own)
+    result = run("doctor", "--target", "pi4", "--fix")
+    assert f"installed in {home}/edgecnn/venv/bin/python: ai-edge-litert" in told(result), result.output
+    assert result.exit_code == 1, "the Python that the target names lacks it all the same"
+    assert "after it, write python: ~/edgecnn/venv/bin/python" in " ".join(result.stdout.split())
+    assert files_below(own) == before
+    assert {path.name for path in home.iterdir()} == {".cache", ".config", "edgecnn"}, "nothing in ~/.local"
+    shutil.rmtree(own)  # what was made does not need it
+    ours = ", python: ~/edgecnn/venv/bin/python}"
+    for text in (by_default, by_default.replace("}", ours)):
+        targets.write_text(text)
+        result = run("doctor", "--target", "pi4", "--json")
+        found = {one["about"]: one["found"] for one in json.loads(result.stdout)}
+        assert found["runtimes"] == "ai-edge-litert 1.0, onnxruntime 1.0", found
+        assert f"({home}/edgecnn/venv/bin/python)" in found["Python"]
+
+
+def test_our_environment_may_be_named_before_it_is_made(board: local_sshd.LocalSSHD, tmp_path: Path) -> None:
+    targets = tmp_path / "edgecnn" / "targets.yaml"
+    targets.write_text(targets.read_text().replace("}", ", python: ~/edgecnn/venv/bin/python}"))
+    assert run("doctor", "--target", "pi4").exit_code == 0
+    (board.bin / "python3").unlink()
+    assert "there is no python3" in told(run("doctor", "--target", "pi4"))
 
 
 def test_benchmark(board: local_sshd.LocalSSHD, built: tuple[Path, Report]) -> None:

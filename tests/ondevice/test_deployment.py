@@ -135,3 +135,10 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(
     before = set(tmp_path.rglob("*"))
     assert "no name of a model" in act([action, *arguments, *files])["error"]
     assert set(tmp_path.rglob("*")) == before
+
+
+def test_no_model_lies_where_the_environment_is(home: Path, files: list[str]):
+    for action in (["install", "venv", "v1", *files], ["switch", "venv", "v1"], ["rollback", "venv"]):
+        answer = act(action)
+        assert "a model called venv would lie where" in answer["error"] and "another name" in answer["fix"]
+    assert not (home.parent / "venv").exists()
