@@ -96,13 +96,20 @@ class Connection:
         assert self._log is not None
         self._log.count_anew()
         command = [*self._ssh(*_NEVER_DIAL), "--", self.host, "sh -c " + shlex.quote(script)]
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=_environment(),
-        )
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=_environment(),
+            )
+        except OSError as fault:  # Linux takes 128 KiB in one word
+            raise TargetError(
+                f"ssh cannot be started with a command of {len(script):,} letters: {fault.strerror}",
+                where=self.host,
+                fix="give it less at once: fewer files, or shorter names",
+            ) from fault
         self._stderr = Captured(
             process.stderr, process.kill, kept_bytes=MOST_WORDS_BYTES, most_bytes=MOST_STDERR_BYTES
         ).start()

@@ -28,6 +28,8 @@ Progress = Callable[[int, int, BenchmarkJob], None]
 
 MIN_RUNS = 50
 """Timed inferences over all rounds, at the least."""
+MOST_PICTURES = 200
+"""In one command: Linux takes 128 KiB of text in the one that ssh is given, and paths there are long."""
 
 
 class Machine(Protocol):
@@ -248,14 +250,25 @@ class Target(ABC):
         """The answer for each of the `files`, which are there."""
         arguments = ["predict", *self._model_arguments(model_path, runtime, num_threads), "--top", str(top_k)]
         arguments += ["--manifest", self._machine.place(Manifest.path_for(model_path))]
+        about = _about(model_path, runtime)
+        predictions = [
+            prediction
+            for start in range(0, len(files), MOST_PICTURES)
+            for prediction in self._predict_part(arguments, files[start : start + MOST_PICTURES], about)
+        ]
+        return [_named(one, file) for file, one in zip(files, predictions, strict=True)]
+
+    def _predict_part(
+        self, arguments: list[str], files: Sequence[Path], about: str
+    ) -> tuple[Prediction | Unreadable, ...]:
         # After "--": a place may begin with a dash.
-        arguments += ["--", *(self._machine.place(file) for file in files)]
-        answer = self._machine.run(arguments, about=_about(model_path, runtime), timeout_s=self.timeout_s)
+        arguments = [*arguments, "--", *(self._machine.place(file) for file in files)]
+        answer = self._machine.run(arguments, about=about, timeout_s=self.timeout_s)
         predictions = answers.checked(_Predictions, answer, "predict", self.name).predictions
         if len(predictions) != len(files):
             detail = f"{len(predictions)} predictions for {len(files)} pictures"
             raise answers.unusable("predict", detail, self.name)
-        return [_named(one, file) for file, one in zip(files, predictions, strict=True)]
+        return predictions
 
     def _preferred_runtime(self, model_path: Path) -> str:
         model_format = model_path.suffix.lower().lstrip(".")

@@ -119,6 +119,33 @@ def test_predict_names_the_pictures_as_the_user_did(sshd: LocalSSHD, models, tmp
     assert there.picture == str(tmp_path / "-one.npy") and there.guesses == here.guesses
 
 
+def test_more_pictures_than_fit_in_one_command(
+    sshd: LocalSSHD, models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    name = "a name as long as some cameras and most programs for pictures give them, and longer " * 2
+    paths = [tmp_path / f"{name}{index}.npy" for index in range(500)]
+    for path in paths:
+        np.save(path, IMAGES[0])
+    target = sshd.target()
+    put = target.board.put
+    there_once = put(paths[0].read_bytes(), paths[0].name)  # 500 uploads would take long
+    monkeypatch.setattr(
+        target.board, "put", lambda content, of: there_once if of.startswith(name) else put(content, of)
+    )
+    there = target.predict(models.fp32_onnx, paths)
+    assert [one.picture for one in there] == [str(path) for path in paths]
+
+
+def test_a_command_that_is_too_long_is_told(sshd: LocalSSHD):
+    target = sshd.target()
+    with pytest.raises(
+        TargetError, match=r"a command of 2\d\d,\d{3} letters: Argument list too long"
+    ) as caught:
+        target.board.run(["predict", "x" * 200_000], about="a model", timeout_s=60)
+    assert caught.value.where == "board" and "fewer files" in (caught.value.fix or "")
+    target.close()
+
+
 def test_runtimes_are_those_of_the_board(sshd: LocalSSHD):
     target = sshd.target()
     assert target.runtimes_for("onnx") == ("onnxruntime",) and target.runtimes_for("tflite")[0] == "litert"
