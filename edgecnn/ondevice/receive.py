@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import os
+import select
 import shutil
 import signal
 import sys
@@ -28,6 +29,8 @@ LARGEST_CACHE_BYTES = 512 * 1000 * 1000
 # Left on the disk for everything else.
 SPARE_BYTES = 4 * 1000 * 1000
 BLOCK_BYTES = 1 << 16
+# A link that is dead without a word keeps its end here open for hours.
+SILENT_S = 120
 
 
 class ReceiveError(Exception):
@@ -83,9 +86,13 @@ def sha256_of(path: Path) -> str:
 
 
 def take(file: IO[bytes], sha256: str, size: int) -> None:
-    """Copies stdin to `file`: `size` bytes. Raises ReceiveError where fewer come, or others."""
+    """Copies stdin to `file`: `size` bytes. Raises ReceiveError where others come, fewer, or none for long."""
     found, missing = hashlib.sha256(), size
     while missing:
+        if not select.select([0], [], [], SILENT_S)[0]:
+            raise ReceiveError(
+                f"nothing came for {SILENT_S} s after {size - missing} of {size} bytes", "try again"
+            )
         block = os.read(0, min(BLOCK_BYTES, missing))
         if not block:
             raise ReceiveError(f"{size - missing} of {size} bytes came", "try again")

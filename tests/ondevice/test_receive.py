@@ -63,6 +63,22 @@ def test_a_file_that_ends_too_early_is_removed(tmp_path: Path):
     assert left_in(tmp_path) == []
 
 
+def test_a_file_that_stops_coming_on_a_link_that_stays_open_is_removed(tmp_path: Path):
+    source = inspect.getsource(receive).replace(f"SILENT_S = {receive.SILENT_S}", "SILENT_S = 0.5")
+    command = [sys.executable, "-S", "-I", "-c", source, SHA256, str(len(CONTENT)), "a.bin"]
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, bufsize=0, **pipes) as receiver:
+        assert receiver.stdin is not None and receiver.stdout is not None
+        receiver.stdin.write(CONTENT[:1000])
+        try:
+            assert receiver.wait(30) == 0
+        finally:
+            receiver.kill()
+        assert b"nothing came for 0.5 s after 1000 of 256000 bytes" in receiver.stdout.read()
+    assert left_in(tmp_path) == []
+
+
 def test_an_old_python_can_read_it_and_say_that_it_is_too_old():
     ast.parse(inspect.getsource(receive), feature_version=(3, 7))
 
