@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,6 +60,33 @@ def test_a_verb_that_writes_without_end_is_ended(stream: str):
 def test_a_long_line_that_is_no_answer_becomes_no_longer_one(byte: bytes):
     outcome = outcome_of(f"import sys; sys.stdout.buffer.write({byte!r} * 25_000_000)")
     assert not outcome["is_flood"] and len(outcome["stdout"]) <= 2000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system ends it")
+def test_a_verb_does_not_outlive_a_supervisor_that_is_killed(tmp_path: Path):
+    begun = tmp_path / "begun"
+    program = (
+        f"import os, pathlib, time; path = pathlib.Path({str(begun)!r})\n"
+        "path.with_name('x').write_text(str(os.getpid())); path.with_name('x').rename(path); time.sleep(120)"
+    )
+    with subprocess.Popen([sys.executable, "-c", SUPERVISOR, program], stdin=subprocess.PIPE) as supervisor:
+        wait_until(begun.exists)
+        supervisor.kill()
+    wait_until(lambda: not is_running(begun.read_text()))
+
+
+def is_running(pid: str) -> bool:
+    try:
+        return "State:\tZ" not in Path("/proc", pid, "status").read_text()
+    except OSError:
+        return False
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
 
 
 def test_the_end_is_kept_and_all_of_it_counted():
