@@ -68,7 +68,7 @@ class Workshop:
     def sealed(self) -> Workshop:
         """This workshop without the test part of its pictures: for whatever chooses."""
         closed = self.like()
-        closed.__dict__["splits"] = replace(self.splits, test=cast(Dataset, _Sealed()))
+        closed.__dict__["splits"] = replace(self.splits, test=cast(Dataset, _Sealed(len(self.splits.test))))
         return closed
 
     @cached_property
@@ -129,7 +129,13 @@ class Workshop:
 
 
 class _Sealed:
-    """In the place of the test part."""
+    """In the place of the test part: how many pictures it has may be known, nothing else."""
+
+    def __init__(self, n_images: int) -> None:
+        self._n_images = n_images
+
+    def __len__(self) -> int:
+        return self._n_images
 
     def __getattr__(self, name: str) -> Any:
         raise EdgeCNNError(
