@@ -99,10 +99,15 @@ def prune(
 def channel_importance(
     model: nn.Module, layers: Iterable[str], criterion: str, images_nchw: torch.Tensor, labels: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    """By layer, what each of its output channels is worth by `criterion` (see `prune`): float [channels]."""
+    """By layer, what each of its output channels is worth by `criterion` (see `prune`): float [channels].
+
+    Layers can be compared: the worth of a channel is the sum over its filter and over all that reads it, and
+    not its share of its layer's mean, by which layers with many channels would seem worth most.
+    """
     by_name = dict(model.named_modules())
     _accumulate(model, criterion, images_nchw, labels)
     score = _importance(criterion, seed=0)
+    score.group_reduction, score.normalizer = "sum", None  # type: ignore[attr-defined]
     graph = torch_pruning.DependencyGraph().build_dependency(model, example_inputs=images_nchw[:1])
     worth = {}
     for name in layers:

@@ -214,10 +214,32 @@ def test_hessian_importance_is_the_mean_square_of_each_images_gradient() -> None
     for image, label in zip(images.split(1), labels.split(1), strict=True):
         loss = nn.functional.cross_entropy(model(image), label)
         of_first, of_last = torch.autograd.grad(loss, (first.weight, last.weight))
-        expected += ((first.weight * of_first) ** 2).sum(1).detach() / 5 / 2
-        expected += ((last.weight * of_last) ** 2).sum(0).detach() / 5 / 2
+        expected += ((first.weight * of_first) ** 2).sum(1).detach() / 5
+        expected += ((last.weight * of_last) ** 2).sum(0).detach() / 5
     found = channel_importance(model, ["1"], "hessian", images, labels)["1"]
-    torch.testing.assert_close(found / found.mean(), expected / expected.mean())
+    torch.testing.assert_close(found, expected)
+
+
+def test_importance_can_be_compared_between_layers() -> None:
+    """A layer that the outputs hardly depend on is worth little, however many channels it has."""
+    torch.manual_seed(0)
+
+    class Sides(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.few, self.many = nn.Linear(6, 3), nn.Linear(6, 30)
+            self.last = nn.Linear(33, 3)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen = images.flatten(1)
+            return self.last(torch.cat([self.few(seen), self.many(seen)], dim=1))
+
+    model = Sides()
+    with torch.no_grad():
+        model.last.weight[:, 3:] *= 0.01
+    images, labels = torch.rand(8, 1, 2, 3), torch.arange(8) % 3
+    found = channel_importance(model, ["few", "many"], "taylor", images, labels)
+    assert found["few"].sum() > 5 * found["many"].sum()
 
 
 def normalized(affine: bool = True) -> nn.Sequential:
