@@ -114,7 +114,7 @@ class _Folder:
                 f"{notes.count(layout.left_out, 'file')} left out, in no class or not {kinds}: "
                 f"{notes.files([readable(name) for name in layout.left_out])}"
             )
-        contradictions = self._contradictions()
+        contradictions = self._contradictions(decoded)
         if contradictions:
             said.append(
                 f"{notes.count(contradictions, 'picture')} in more than one class, so that one label is wrong: "
@@ -122,11 +122,11 @@ class _Folder:
             )
         return said
 
-    def _contradictions(self) -> list[str]:
-        """The names of pictures whose very bytes lie in several classes."""
+    def _contradictions(self, decoded: Decoded) -> list[str]:
+        """The names of pictures whose very bytes lie in several classes; of those that can be read."""
         by_content: dict[str, list[int]] = {}
         for row, content in enumerate(self._contents):
-            if content != UNREADABLE:
+            if content != UNREADABLE and row not in decoded.broken:
                 by_content.setdefault(content, []).append(row)
         return [
             " = ".join(self._name(row) for row in rows)
