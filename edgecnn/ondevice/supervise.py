@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import select
 import selectors
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from edgecnn.ondevice.written import MOST_BYTES, MOST_STDERR, Written
+from edgecnn.ondevice.written import MOST_BYTES, MOST_FILE_BYTES, MOST_STDERR, Written
 
 ANSWER = "edgecnn-answer:"
 """Begins the one line that is meant for the host; a login shell may print others."""
@@ -23,6 +24,8 @@ SCRATCH = "{scratch}"
 """Stands for a folder that is there while the verb runs."""
 PR_SET_PDEATHSIG = 1
 """Of Linux's prctl(2)."""
+POLLED_S = 0.05
+"""How often it is asked whether a process has ended that says nothing more."""
 MOST_WORDS = 2000
 """Of what it says in place of an answer."""
 
@@ -38,14 +41,21 @@ def supervise(command: Sequence[str], timeout_s: float, output_name: str = "") -
         signal.signal(number, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="edgecnn-") as scratch:
         outcome = _run([word.replace(SCRATCH, scratch) for word in command], timeout_s)
-        output = Path(scratch, output_name)
-        content = output.read_bytes() if output_name and output.is_file() else None
-    outcome["output"] = (
-        None if content is None else {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    )
+        outcome["output"], content = _output(Path(scratch, output_name)) if output_name else (None, b"")
     sys.stdout.buffer.write((ANSWER + json.dumps(outcome) + "\n").encode())
-    sys.stdout.buffer.write(content or b"")
+    sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()
+
+
+def _output(path: Path) -> Tuple[Optional[Dict[str, Any]], bytes]:
+    """What is said of a file that the verb left, and its content. Of one that the host would not take its size
+    is said alone.
+    """
+    if not path.is_file():
+        return None, b""
+    size = path.stat().st_size
+    content = path.read_bytes() if size <= MOST_FILE_BYTES else b""
+    return {"size": size, "sha256": hashlib.sha256(content).hexdigest()}, content
 
 
 def _run(command: List[str], timeout_s: float) -> Dict[str, Any]:
@@ -59,8 +69,11 @@ def _run(command: List[str], timeout_s: float) -> Dict[str, Any]:
         preexec_fn=_ending_with_us(),  # noqa: PLW1509 - there is one thread
     )
     try:
-        streams, timed_out = _read_all(process, time.monotonic() + timeout_s)
+        end = time.monotonic() + timeout_s
+        streams, timed_out = _read_all(process, end)
         is_flood = any(stream.is_flood for stream in streams)
+        if not timed_out and not is_flood:
+            timed_out = _runs_on(process, end)
         if timed_out or is_flood:
             _kill(process)
         return {
@@ -113,6 +126,18 @@ def _read_all(process: subprocess.Popen[bytes], end: float) -> Tuple[List[Writte
                 if not block:
                     selector.unregister(key.fileobj)
     return streams, False
+
+
+def _runs_on(process: subprocess.Popen[bytes], end: float) -> bool:
+    """Waits for a process that has closed its pipes; whether it still runs when its time is up."""
+    while process.poll() is None:
+        left = end - time.monotonic()
+        if left <= 0:
+            return True
+        readable, _, _ = select.select([0], [], [], min(left, POLLED_S))
+        if readable and not os.read(0, 1 << 16):
+            sys.exit(1)
+    return False
 
 
 def _last_line(stdout: bytearray) -> str:

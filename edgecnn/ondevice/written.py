@@ -4,6 +4,8 @@ from __future__ import annotations
 
 MOST_BYTES = 30_000_000
 """Of one pipe: an answer that holds every sample has less."""
+MOST_FILE_BYTES = 256 * 2**20
+"""Of a file that a verb leaves for the host: 60,000 outputs of 1,000 classes are less."""
 MOST_STDERR = 20_000
 """Of last words, which are kept."""
 

@@ -23,8 +23,6 @@ T = TypeVar("T")
 
 MOST_LINE_BYTES = 32_000_000
 """As many as a report may have, which holds every sample."""
-MOST_FILE_BYTES = 256 * 2**20
-"""Of outputs, for one part of the images."""
 MOST_LETTERS = 2000
 """Of what a machine says that is shown."""
 LONGEST_PATH = 4096

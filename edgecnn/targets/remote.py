@@ -16,6 +16,7 @@ from edgecnn.errors import TargetError
 from edgecnn.ondevice import receive
 from edgecnn.ondevice.runtimes import RUNTIMES, runtime_class
 from edgecnn.ondevice.supervise import ANSWER, SCRATCH
+from edgecnn.ondevice.written import MOST_FILE_BYTES
 from edgecnn.target_file import Address
 from edgecnn.targets import answers, process, ssh, ssh_faults, zipapp
 from edgecnn.targets.answers import Outcome, Received, SentFile
@@ -153,9 +154,9 @@ class Board:
     def _content(self, running: subprocess.Popen[bytes], output: SentFile | None, what: str) -> bytes | None:
         if output is None:
             return None
-        if output.size > answers.MOST_FILE_BYTES:
+        if output.size > MOST_FILE_BYTES:
             raise TargetError(
-                f"{what} has {output.size:,} bytes of outputs; up to {answers.MOST_FILE_BYTES:,} are taken",
+                f"{what} has {output.size:,} bytes of outputs; up to {MOST_FILE_BYTES:,} are taken",
                 where=self.address.host,
                 fix="try fewer images (--samples)",
             )

@@ -20,13 +20,13 @@ SUPERVISOR = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_DATA, (250_000_000,) * 2)
 from edgecnn.ondevice.supervise import supervise
-supervise([sys.executable, "-c", sys.argv[1]], 60)
+supervise([sys.executable, "-c", sys.argv[1], "{scratch}"], float(sys.argv[2]), "left.npy")
 """
 
 
-def outcome_of(program: str) -> dict[str, Any]:
+def outcome_of(program: str, timeout_s: float = 60) -> dict[str, Any]:
     """What is said of a verb that is `program`."""
-    command = [sys.executable, "-c", SUPERVISOR, program]
+    command = [sys.executable, "-c", SUPERVISOR, program, str(timeout_s)]
     supervisor = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -56,6 +56,26 @@ def test_a_verb_that_writes_without_end_is_ended(stream: str):
     assert time.monotonic() - start < 50
 
 
+SILENT = "import os, time; os.close(1); os.close(2); time.sleep({})"
+
+
+def test_a_verb_that_closes_its_pipes_and_runs_on_is_ended_in_time():
+    start = time.monotonic()
+    outcome = outcome_of(SILENT.format(120), timeout_s=2)
+    assert (outcome["timed_out"], outcome["returncode"]) == (True, -9)
+    assert time.monotonic() - start < 60
+
+
+def test_a_verb_that_closes_its_pipes_is_waited_for():
+    outcome = outcome_of(SILENT.format(1))
+    assert (outcome["timed_out"], outcome["returncode"]) == (False, 0)
+
+
+def test_a_file_that_the_host_would_not_take_fills_no_memory():
+    outcome = outcome_of("import sys; open(sys.argv[1] + '/left.npy', 'wb').truncate(3_000_000_000)")
+    assert (outcome["returncode"], outcome["output"]["size"]) == (0, 3_000_000_000)
+
+
 @pytest.mark.parametrize("byte", [b"\xff", b"\x01"])
 def test_a_long_line_that_is_no_answer_becomes_no_longer_one(byte: bytes):
     outcome = outcome_of(f"import sys; sys.stdout.buffer.write({byte!r} * 25_000_000)")
@@ -69,7 +89,9 @@ def test_a_verb_does_not_outlive_a_supervisor_that_is_killed(tmp_path: Path):
         f"import os, pathlib, time; path = pathlib.Path({str(begun)!r})\n"
         "path.with_name('x').write_text(str(os.getpid())); path.with_name('x').rename(path); time.sleep(120)"
     )
-    with subprocess.Popen([sys.executable, "-c", SUPERVISOR, program], stdin=subprocess.PIPE) as supervisor:
+    with subprocess.Popen(
+        [sys.executable, "-c", SUPERVISOR, program, "60"], stdin=subprocess.PIPE
+    ) as supervisor:
         wait_until(begun.exists)
         supervisor.kill()
     wait_until(lambda: not is_running(begun.read_text()))

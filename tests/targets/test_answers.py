@@ -19,6 +19,7 @@ from targets.test_host import CONDITIONS, PROBE, ScriptedProcesses
 
 from edgecnn.errors import TargetError
 from edgecnn.ondevice.supervise import ANSWER
+from edgecnn.ondevice.written import MOST_FILE_BYTES
 from edgecnn.targets import answers
 from edgecnn.targets.host import HostTarget
 from edgecnn.targets.record import BenchmarkJob
@@ -141,7 +142,7 @@ def test_a_verb_that_writes_without_end_there(sshd: LocalSSHD, stream: str):
 
 
 def test_memory_is_taken_for_what_comes_and_not_for_what_is_said(sshd: LocalSSHD):
-    target = answering(sshd, outcome(output={"size": answers.MOST_FILE_BYTES, "sha256": "00"}, content=b"ab"))
+    target = answering(sshd, outcome(output={"size": MOST_FILE_BYTES, "sha256": "00"}, content=b"ab"))
     tracemalloc.start()
     fault = fault_of(target.probe)
     _, peak = tracemalloc.get_traced_memory()
