@@ -1,7 +1,7 @@
-"""The smallest MNIST files at three levels of accuracy: size and test accuracy over five seeds.
+"""The smallest MNIST files at several levels of accuracy: size and test accuracy over five seeds.
 
     python benchmarks/frontier.py
-    python benchmarks/frontier.py --rows lenet5_int4_5kB --seeds 0 1
+    python benchmarks/frontier.py --rows lenet5_global_int4_5kB --seeds 0 1
     python benchmarks/frontier.py --workers 2           # two builds at a time, each on one thread
 
 Each row is a recipe in benchmarks/frontier/. It is built once for each seed, and the accuracy is that of the

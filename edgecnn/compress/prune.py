@@ -106,8 +106,7 @@ def channel_importance(
     """
     by_name = dict(model.named_modules())
     _accumulate(model, criterion, images_nchw, labels)
-    score = _importance(criterion, seed=0)
-    score.group_reduction, score.normalizer = "sum", None  # type: ignore[attr-defined]
+    score = _importance(criterion, seed=0, group_reduction="sum", normalizer=None)
     graph = torch_pruning.DependencyGraph().build_dependency(model, example_inputs=images_nchw[:1])
     worth = {}
     for name in layers:
@@ -192,13 +191,14 @@ def _scored(score: Score, layer: str, group: object) -> torch.Tensor:
     return importance
 
 
-def _importance(criterion: str, seed: int) -> Score:
+def _importance(criterion: str, seed: int, **scaling: str | None) -> Score:
     """A function from a pruning group to the importance of each of its channels: float [channels].
 
-    It gives None for a group that holds nothing to judge by.
+    `scaling` are torch-pruning's group_reduction and normalizer. It gives None for a group that holds nothing
+    to judge by.
     """
     if criterion in SCORES:
-        score: Score = SCORES[criterion]()
+        score: Score = SCORES[criterion](**scaling)
         return score
     generator = torch.Generator().manual_seed(seed)
     return lambda group: torch.rand(len(group[0].idxs), generator=generator)  # type: ignore[index]

@@ -15,12 +15,12 @@ from torch.nn import functional
 
 
 class LeNet5Global(nn.Module):
-    """Pictures of any size from 14 pixels on, logits out: convolution and pooling twice, a third convolution,
+    """28x28 pictures, logits out: convolution and pooling twice, a third convolution,
     a global average, a linear layer. `kernel_sizes`: of the three convolutions. The batch norms are for
     training; in the files they are part of the convolutions.
 
-    Sources: Y. LeCun et al., "Gradient-based learning applied to document recognition", 1998, section II-B (of
-    C5: "were the input made bigger, with all else kept constant, the feature map dimension would be larger");
+    Sources: Y. LeCun et al., "Gradient-based learning applied to document recognition", 1998, section II-B (C5
+    is a convolution, whose maps are single pixels only because of the size of its input);
     M. Lin et al., "Network in network", 2014, section 3.2 (the global average).
     """
 
