@@ -53,7 +53,7 @@ def one(job: tuple[str, int, Path, str | None]) -> dict[str, Any]:
     name, seed, work, before = job
     folder = work / f"{name}-seed-{seed}"
     if before:
-        take_dense_network(work / f"{before}-seed-{seed}", folder)
+        take_stages(work / f"{before}-seed-{seed}", folder, "train")
     report = pipeline.build(RECIPES[name], folder, overrides=(f"seed={seed}",))
     smallest = report.smallest
     assert smallest is not None
@@ -70,12 +70,12 @@ def one(job: tuple[str, int, Path, str | None]) -> dict[str, Any]:
     }
 
 
-def take_dense_network(source: Path, folder: Path) -> None:
-    """Copies what the training stage of another build left; a build uses it where the key is its own."""
-    trained = source / stages.FOLDER / "train"
-    taken = folder / stages.FOLDER / "train"
-    if trained.is_dir() and not taken.exists():
-        shutil.copytree(trained, taken)
+def take_stages(source: Path, folder: Path, names: str = "*") -> None:
+    """Copies what stages of another build left; a build uses it where the key is its own."""
+    for done in (source / stages.FOLDER).glob(f"{names}/*/"):
+        taken = folder / done.relative_to(source)
+        if not taken.exists():
+            shutil.copytree(done, taken)
 
 
 def row(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:

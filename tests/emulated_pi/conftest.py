@@ -2,42 +2,38 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from emulated_pi.emulated_board import EmulatedPi, emulated
 from PIL import Image
+from recipes_for_tests import ROOT
 
 import edgecnn
 from edgecnn import data
 from edgecnn.steps import measurements
 
-RECIPE = """\
-version: 1
-name: {name}
-data: mnist
-model: lenet5
-train: {{epochs: 2, threads: 2}}
-compress:
-{prune}  - quantize: {{calibration_images: 100, engine: onnxruntime}}
-"""
-# The demo's widths.
-PRUNE = "  - prune: {widths: [6, 13, 20, 16], criterion: taylor, finetune_epochs: 2}\n"
+MADE = ROOT / "artifacts" / "mnist_lenet5_int8" / ".stages"
+RECIPES = {"pruned": "mnist_lenet5_int8.yaml", "dense": "mnist_lenet5_int8_dense.yaml"}
 
 
 @pytest.fixture(scope="session")
 def builds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Folders of two builds of LeNet-5 with short training, float and int8: `dense` and `pruned`."""
-    folder = tmp_path_factory.mktemp("builds")
-    for name, prune in (("dense", ""), ("pruned", PRUNE)):
-        recipe = folder / f"{name}.yaml"
-        recipe.write_text(RECIPE.format(name=name, prune=prune))
+    """Folders of two builds of LeNet-5, float and int8: `dense` and `pruned`. Stages that `make demo` has left
+    from the same code are taken over.
+    """
+    folder, left = tmp_path_factory.mktemp("builds"), MADE
+    for name, recipe in RECIPES.items():
+        if left.is_dir():
+            shutil.copytree(left, folder / name / ".stages", ignore=shutil.ignore_patterns("lock"))
+        left = folder / name / ".stages"
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(measurements, "ROUNDS", 1)
             patch.setattr(measurements, "MIN_TOTAL_S", 0.05)
-            edgecnn.build(recipe, folder / name)
-    return {name: folder / name for name in ("dense", "pruned")}
+            edgecnn.build(ROOT / "recipes" / recipe, folder / name, overrides=(f"name={name}", "budget={}"))
+    return {name: folder / name for name in RECIPES}
 
 
 @pytest.fixture(scope="session")
