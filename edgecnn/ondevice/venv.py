@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
+from edgecnn.ondevice.written import MOST_STDERR, Written
+
 LAST_WORDS = 5
 
 
@@ -71,14 +73,17 @@ def _works(command: List[str]) -> bool:
 
 
 def _run(command: List[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    """Its last words are kept. One that writes without end is ended."""
+    said = Written(MOST_STDERR)
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0
+    ) as process:
+        assert process.stdout is not None
+        while not said.is_flood and (block := process.stdout.read(1 << 16)):
+            said.add(block)
+        if said.is_flood:
+            process.kill()
+    return subprocess.CompletedProcess(command, process.returncode, said.text)
 
 
 def _last_words(process: subprocess.CompletedProcess[str]) -> str:

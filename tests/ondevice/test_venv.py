@@ -10,6 +10,7 @@ import pytest
 
 from edgecnn.ondevice import venv
 from edgecnn.ondevice.venv import install
+from edgecnn.ondevice.written import MOST_STDERR
 
 
 @pytest.fixture
@@ -62,6 +63,20 @@ def test_what_is_left_of_one_that_was_never_whole_is_made_anew(
     assert make[1:] == ["-m", "venv", "--clear", "--system-site-packages", str(folder)]
     assert pip[0] == str(folder / "bin" / "python") and "--no-user" in pip
     assert not any("break-system" in word or "sudo" in word for word in (*make, *pip))
+
+
+def test_of_a_command_the_last_words_are_kept():
+    done = venv._run([sys.executable, "-c", "import sys; print('x' * 50_000); sys.exit('last\\n')"])
+    assert done.returncode == 1 and done.stdout.endswith("last\n\n") and len(done.stdout) == MOST_STDERR
+
+
+def test_a_command_that_writes_without_end_is_ended(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    endless = folder.with_name("endless")
+    endless.write_text("#!/bin/sh\nexec yes 'no end'\n")
+    endless.chmod(0o755)
+    monkeypatch.setattr(venv, "_system_python", lambda: str(endless))
+    answer = install(["numpy"])
+    assert "cannot make a virtual environment\n  | no end" in answer["error"] and len(answer["error"]) < 200
 
 
 def test_it_is_made_of_the_python_below_an_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
