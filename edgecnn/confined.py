@@ -15,17 +15,18 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import edgecnn
+from edgecnn.captured import Captured
 from edgecnn.errors import EdgeCNNError, UsageError, is_out_of_memory
 from edgecnn.ondevice.limits import limit_memory, limit_processor
+from edgecnn.ondevice.written import MOST_BYTES, MOST_STDERR
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,6 +35,8 @@ TIMEOUT_S = 600.0
 MOST_MODEL_BYTES = 10**9
 LAST_WORDS = 5
 """Lines of a dead worker's stderr that are shown."""
+LAST_WORDS_S = 5
+"""What it started may hold its stderr open."""
 
 
 def check_model_file(path: Path) -> int:
@@ -69,11 +72,12 @@ def run(function: Callable[P, R], about: str, n_bytes: int, /, *args: P.args, **
 class _Worker:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._stderr: IO[bytes] | None = None
+        self._stderr: Captured | None = None
 
     def ask(self, request: tuple[Any, ...], about: str) -> Any:
         process = self._started()
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None and process.stdout is not None and self._stderr is not None
+        self._stderr.count_anew()
         start = time.monotonic()
         timer = threading.Timer(TIMEOUT_S, process.kill)
         timer.start()
@@ -94,15 +98,15 @@ class _Worker:
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
-            self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the worker
             # -P: whatever lies in the user's working directory is not imported.
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "edgecnn.confined"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self._stderr,
+                stderr=subprocess.PIPE,
                 env=environment(),
             )
+            self._stderr = Captured(self._process.stderr, self._process.kill, kept_bytes=MOST_STDERR).start()
         return self._process
 
     def _death(self, about: str, *, is_late: bool) -> EdgeCNNError:
@@ -110,9 +114,17 @@ class _Worker:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(5)
         code = self._process.returncode
-        self._stderr.seek(0)
-        said = self._stderr.read().decode("utf-8", "replace")
+        self._stderr.has_ended(LAST_WORDS_S)
+        said, is_flood = self._stderr.text, self._stderr.is_flood
         self.close()
+        lines = [line for line in said.strip().splitlines() if line.strip()][-LAST_WORDS:]
+        words = "".join(f"\n  | {line[:200]}" for line in lines)
+        if is_flood:
+            return EdgeCNNError(
+                f"it wrote more than {MOST_BYTES // 10**6} MB of text and was stopped{words}",
+                where=about,
+                fix="the file is damaged, or made to do harm; if it is neither, report it with the file",
+            )
         if is_late or code == -signal.SIGXCPU:
             return EdgeCNNError(
                 f"it was not done within {TIMEOUT_S:g} s and was stopped",
@@ -121,9 +133,8 @@ class _Worker:
             )
         if is_out_of_memory(RuntimeError(said)) or code == -signal.SIGKILL:
             return _of_memory(RuntimeError("the process was ended"), about)
-        lines = [line for line in said.strip().splitlines() if line.strip()][-LAST_WORDS:]
         return EdgeCNNError(
-            f"it crashed native code ({_name(code)})" + "".join(f"\n  | {line[:200]}" for line in lines),
+            f"it crashed native code ({_name(code)}){words}",
             where=about,
             fix="the file is damaged, or made to do harm; if it is neither, report it with the file",
         )
@@ -133,7 +144,7 @@ class _Worker:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-            for stream in (self._process.stdin, self._process.stdout, self._stderr):
+            for stream in (self._process.stdin, self._process.stdout):
                 if stream is not None:
                     with contextlib.suppress(OSError):
                         stream.close()

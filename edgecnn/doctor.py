@@ -43,6 +43,7 @@ class _Installed:
 
     python: str
     packages: tuple[str, ...]
+    replaced: str | None = None
 
 
 def examine(target: Target, models: Sequence[Path] = ()) -> list[Finding]:
@@ -53,7 +54,10 @@ def examine(target: Target, models: Sequence[Path] = ()) -> list[Finding]:
 
 
 def fix(target: Target) -> dict[str, Any]:
-    """Makes ~/edgecnn/venv on the board, with the runtimes that fit. Raises UsageError where none fits."""
+    """Makes ~/edgecnn/venv on the board, with the runtimes that fit. Raises UsageError where none fits.
+
+    `replaced` is the version of the Python whose environment was there before, if it was another.
+    """
     if not isinstance(target, RemoteTarget):
         raise UsageError("this machine is not changed", fix="pip install ai-edge-litert onnxruntime pillow")
     facts = target.survey()

@@ -10,6 +10,7 @@ pi4:
 from __future__ import annotations
 
 import os
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,17 +86,39 @@ def _address(name: str, entry: Any) -> Address:
         if not isinstance(value, _KEYS[key]):
             kind = "a list" if _KEYS[key] is list else "a text"
             raise UsageError(f"{key} is {kind}, not {value!r}", where=where, fix=_EXAMPLE)
+        for text in map(str, value if isinstance(value, list) else [value]):
+            _check_letters(text, key, where)
     options = tuple(map(str, entry.get("ssh_options", ())))
     if wrong := [option for option in options if "=" not in option]:
         raise UsageError(f"{wrong[0]!r} is not an option of ssh", where=where, fix="write NAME=VALUE")
-    config = entry.get("ssh_config")
     return Address(
         name,
         _checked_host(entry["host"], where),
         entry.get("python"),
-        Path(config).expanduser() if config else None,
+        _expanded(entry.get("ssh_config"), where),
         options,
     )
+
+
+def _check_letters(text: str, key: str, where: str) -> None:
+    """Raises UsageError for what no command takes: NUL and halves of letters; or takes for something else, as
+    ssh does with line breaks.
+    """
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
+        raise UsageError(
+            f"{key} has a letter that cannot be in it: {text!r}",
+            where=where,
+            fix="take out the NUL, line break or other control character (\\\\ is a backslash in quotes)",
+        )
+
+
+def _expanded(config: str | None, where: str) -> Path | None:
+    try:
+        return Path(config).expanduser() if config else None
+    except RuntimeError as fault:
+        raise UsageError(
+            f"ssh_config: there is no such user: {config!r}", where=where, fix="write the whole path"
+        ) from fault
 
 
 def _checked_host(host: str, where: str) -> str:

@@ -14,6 +14,7 @@ import pytest
 import edgecnn
 from edgecnn import confined
 from edgecnn.errors import EdgeCNNError, UsageError
+from edgecnn.ondevice.written import MOST_STDERR
 
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
 
@@ -70,6 +71,21 @@ def test_what_libraries_print_there_is_no_answer(capfd: pytest.CaptureFixture[st
     assert confined.run(print, "m.onnx", 0, "noise") is None
     assert confined.run(os.write, "m.onnx", 0, 1, b"noise of native code") == 20
     assert capfd.readouterr().out == ""
+
+
+def test_one_that_writes_without_end_is_stopped_and_told() -> None:
+    started = time.monotonic()
+    with pytest.raises(EdgeCNNError, match=r"m\.onnx: it wrote more than 30 MB of text") as raised:
+        confined.run(exec, "m.onnx", 0, "import os\nwhile True: os.write(2, b'no end ' * 9000)")
+    assert "no end no end" in str(raised.value) and raised.value.fix
+    assert time.monotonic() - started < 60
+    assert confined.run(operator.add, "m.onnx", 0, 1, 2) == 3
+
+
+def test_of_what_it_writes_over_many_files_the_end_is_kept() -> None:
+    for _ in range(5):
+        confined.run(exec, "m.onnx", 0, "import os\nfor _ in range(100): os.write(2, b'x' * 100_000)")
+    assert confined._worker._stderr is not None and len(confined._worker._stderr.kept) == MOST_STDERR
 
 
 def test_relative_paths_begin_where_the_caller_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,10 @@ def test_a_host_that_ssh_would_take_for_something_else(targets: Path, host: str)
         ("pi4: {host: a@b, ssh_options: [Port 22]}", "'Port 22' is not an option of ssh"),
         ("pi4: {host: '-oProxyCommand=id'}", "is not a host"),
         ("pi4: {host: a@b", "not valid YAML"),
+        (
+            "pi4: {host: a@b, ssh_config: ~nobody-of-that-name/x}",
+            "there is no such user: '~nobody-of-that-name/x'",
+        ),
     ],
 )
 def test_a_fault_in_the_file_is_told_with_its_place(targets: Path, text: str, words: str):
@@ -71,6 +75,32 @@ def test_a_fault_in_the_file_is_told_with_its_place(targets: Path, text: str, wo
     with pytest.raises(EdgeCNNError, match=r"targets\.yaml") as caught:
         address("pi4")
     assert words in str(caught.value) and caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("letter", ["\\0", "\\n", "\\x1b", "\\uD800"])
+@pytest.mark.parametrize(
+    ("entry", "key"),
+    [
+        ('host: "a@b{}"', "host"),
+        ('host: a@b, python: "/usr/bin/py{}"', "python"),
+        ('host: a@b, ssh_config: "/cfg{}"', "ssh_config"),
+        ('host: a@b, ssh_options: [Port=22, "User=a{}"]', "ssh_options"),
+    ],
+)
+def test_letters_that_no_command_takes(targets: Path, entry: str, key: str, letter: str):
+    targets.write_text(f"pi4: {{{entry.format(letter)}}}\n")
+    with pytest.raises(
+        UsageError, match=rf"targets\.yaml: pi4: {key} has a letter that cannot be in it: "
+    ) as caught:
+        address("pi4")
+    assert "take out the NUL, line break or other control character" in str(caught.value)
+    assert not set("\0\x1b\ud800") & set(str(caught.value)), "it is shown as it is written"
+
+
+def test_letters_of_any_language_and_spaces_are_taken(targets: Path):
+    targets.write_text("pi4: {host: a@b, python: ~/mi años/bin/python, ssh_options: ['ProxyCommand=a  b']}\n")
+    assert address("pi4").python == "~/mi años/bin/python"
+    assert address("pi4").ssh_options == ("ProxyCommand=a  b",)
 
 
 def test_a_recipe_may_name_boards_that_are_known(targets: Path, tmp_path: Path):

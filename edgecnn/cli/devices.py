@@ -38,6 +38,8 @@ def doctor(models: tuple[Path, ...], target: Target, fix: bool, as_json: bool) -
 
     if fix:
         done = doctors.fix(target)
+        if done["replaced"]:
+            click.echo(f"made anew: ~/edgecnn/venv was one of Python {done['replaced']}", err=True)
         click.echo(f"installed in {done['python']}: {', '.join(done['packages'])}", err=True)
     found = doctors.examine(target, models)
     if as_json:

@@ -12,11 +12,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgecnn import files
+from edgecnn import captured, files
 from edgecnn.errors import TargetError, UsageError
 from edgecnn.ondevice.runtimes import RUNTIMES, runtime_class
 from edgecnn.targets import process, zipapp
@@ -108,7 +109,7 @@ def _run(model: Path, cpu: str, runtime: str, root: Path, folder: Path) -> dict[
     """Runs the model in `root`, with the machine that it sees made in `folder`; marks go to `folder`/marks."""
     if runtime not in RUNTIMES or runtime_class(runtime).model_format != model.suffix.lower().lstrip("."):
         raise UsageError(f"{runtime} does not run this file", where=str(model), fix=f"use {_preferred(model)}")
-    plugin = _plugin(folder)
+    plugin = _plugin(model, folder)
     _make_machine(cpu, folder)
     (folder / zipapp.NAME).write_bytes(zipapp.build())
     # The same name for all: its length would be counted, too.
@@ -121,19 +122,25 @@ def _run(model: Path, cpu: str, runtime: str, root: Path, folder: Path) -> dict[
     command += ["/usr/bin/env", "-i", "PYTHONHASHSEED=0", "PYTHONDONTWRITEBYTECODE=1", "PATH=/usr/bin:/bin"]
     command += ["/bin/sh", PYTHONS.get(runtime, "/opt/litert/python"), f"/counted/{zipapp.NAME}", "marked"]
     command += [f"/counted/{counted}", "--runtime", runtime, "--runs", str(N_RUNS)]
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired as fault:
-        raise process.timed_out("count", model.name, TIMEOUT_S) from fault
+    done = _ended(command, model.name)
     return process.answer_of(done.returncode, done.stdout, done.stderr, verb="count", about=model.name)
 
 
-def _plugin(folder: Path) -> Path:
+def _ended(command: Sequence[str], about: str) -> captured.Ended:
+    """Raises TargetError where it takes too long, or writes without end."""
+    try:
+        done = captured.run(command, timeout_s=TIMEOUT_S, env=os.environ)
+    except subprocess.TimeoutExpired as fault:
+        raise process.timed_out("count", about, TIMEOUT_S) from fault
+    if done.is_flood:
+        raise process.flood("count", about, done.stderr)
+    return done
+
+
+def _plugin(model: Path, folder: Path) -> Path:
     plugin = folder / "libinstructions.so"
     command = ["gcc", "-O2", "-shared", "-fPIC", "-o", str(plugin), str(HERE / "instructions.c")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = _ended(command, model.name)
     if done.returncode != 0:
         raise UsageError(f"gcc cannot compile qemu's plugin:\n{done.stderr}", fix=f"apt-get install {PACKAGES}")
     return plugin

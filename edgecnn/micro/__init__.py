@@ -13,11 +13,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecnn import files
+from edgecnn import captured, files
 from edgecnn.confined import environment
 from edgecnn.errors import MissingExtraError, TargetError, UsageError
 from edgecnn.inspection import inspect
 from edgecnn.ondevice.manifest import DeviceError, Manifest
+from edgecnn.targets import process
 
 # What a first try is given; enough for networks of a microcontroller.
 AMPLE_ARENA_BYTES = 64 * 2**20
@@ -134,24 +135,19 @@ def _run(model: Path, arena_bytes: int, end: float) -> str:
     )
 
 
-def _start(model: Path, arena_bytes: int, end: float) -> subprocess.CompletedProcess[str]:
-    """A process of its own, with limits, that runs the file once. Raises TargetError at the time `end`."""
+def _start(model: Path, arena_bytes: int, end: float) -> captured.Ended:
+    """A process of its own, with limits, that runs the file once. Raises TargetError at the time `end`, and
+    where it writes without end.
+    """
     left_s = max(0.0, end - time.monotonic())
     # -P: whatever lies in the user's working directory is not imported.
     command = [sys.executable, "-P", "-c", CHILD, str(model), str(arena_bytes), str(TIMEOUT_S)]
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=left_s,
-            env=environment(),
-            check=False,
-        )
+        done = captured.run(command, timeout_s=left_s, env=environment())
     except subprocess.TimeoutExpired as fault:
         raise _too_slow(model) from fault
+    if done.is_flood:
+        raise process.flood("TFLite Micro", model.name, done.stderr)
     if done.returncode == -signal.SIGXCPU:
         raise _too_slow(model)
     if "No module named 'tflite_micro'" in done.stderr:

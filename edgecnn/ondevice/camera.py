@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from pathlib import Path
 from typing import Iterator, Tuple
 
+from edgecnn.ondevice import scratch
 from edgecnn.ondevice.manifest import DeviceError
 
 
@@ -30,9 +30,9 @@ def frames(n_frames: int) -> Iterator[Tuple[Path, float]]:
     except Exception as fault:  # libcamera raises RuntimeError, IndexError and others
         raise DeviceError(f"the camera does not start: {fault}", "check its cable: rpicam-hello") from fault
     try:
-        with tempfile.TemporaryDirectory(prefix="edgecnn-camera-") as folder:
+        with scratch.folder() as folder:
             for index in range(n_frames):
-                picture = Path(folder, f"frame-{index}.jpg")
+                picture = folder / f"frame-{index}.jpg"
                 start = time.perf_counter()
                 camera.capture_file(str(picture))
                 yield picture, (time.perf_counter() - start) * 1e3

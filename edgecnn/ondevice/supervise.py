@@ -11,11 +11,11 @@ import selectors
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
+from edgecnn.ondevice import scratch
 from edgecnn.ondevice.written import MOST_BYTES, MOST_FILE_BYTES, MOST_STDERR, Written
 
 ANSWER = "edgecnn-answer:"
@@ -39,9 +39,9 @@ def supervise(command: Sequence[str], timeout_s: float, output_name: str = "") -
     """
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(1))
-    with tempfile.TemporaryDirectory(prefix="edgecnn-") as scratch:
-        outcome = _run([word.replace(SCRATCH, scratch) for word in command], timeout_s)
-        outcome["output"], content = _output(Path(scratch, output_name)) if output_name else (None, b"")
+    with scratch.folder() as folder:
+        outcome = _run([word.replace(SCRATCH, str(folder)) for word in command], timeout_s)
+        outcome["output"], content = _output(folder / output_name) if output_name else (None, b"")
     sys.stdout.buffer.write((ANSWER + json.dumps(outcome) + "\n").encode())
     sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()

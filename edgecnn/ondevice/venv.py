@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence
+
+from edgecnn.ondevice.written import MOST_STDERR, Written
 
 LAST_WORDS = 5
 
@@ -13,6 +16,7 @@ LAST_WORDS = 5
 def install(packages: Sequence[str]) -> Dict[str, Any]:
     """Makes the environment where there is none, and installs what is not there yet.
 
+    One that another version of Python made is made anew; `replaced` tells which.
     The system's packages stay visible in it: picamera2 is one, and its numpy spares a download.
     """
     folder = Path.home() / "edgecnn" / "venv"
@@ -22,7 +26,8 @@ def install(packages: Sequence[str]) -> Dict[str, Any]:
             "error": f"{folder} is no virtual environment, or a link to one: it is left as it is",
             "fix": "move it away, then again with --fix",
         }
-    if not _works([str(python), "-m", "pip", "--version"]):
+    replaced = _other_python(folder)
+    if replaced or not _works([str(python), "-m", "pip", "--version"]):
         folder.parent.mkdir(parents=True, exist_ok=True)
         made = _run([_system_python(), "-m", "venv", "--clear", "--system-site-packages", str(folder)])
         if made.returncode != 0:
@@ -38,7 +43,7 @@ def install(packages: Sequence[str]) -> Dict[str, Any]:
             "error": f"pip cannot install {' '.join(packages)}" + _last_words(installed),
             "fix": "check the board's way to the internet and its free disk space; then again with --fix",
         }
-    return {"python": str(python), "packages": list(packages)}
+    return {"python": str(python), "packages": list(packages), "replaced": replaced}
 
 
 def _is_ours(folder: Path) -> bool:
@@ -49,6 +54,21 @@ def _is_ours(folder: Path) -> bool:
     if folder.is_symlink():
         return False
     return (folder / "pyvenv.cfg").is_file() or not any(path.is_file() for path in folder.rglob("*"))
+
+
+def _other_python(folder: Path) -> Optional[str]:
+    """The version of Python, such as 3.9, that made the environment, where it is another than this one's.
+
+    After an upgrade of the system its `python` may be the new one, which sees nothing of what is in it.
+    """
+    try:
+        text = (folder / "pyvenv.cfg").read_text(errors="replace")
+    except OSError:
+        return None
+    made_by = re.search(r"^version(?:_info)? *= *(\d+\.\d+)", text, re.MULTILINE)
+    if made_by is None or made_by[1] == "{}.{}".format(*sys.version_info):
+        return None
+    return made_by[1]
 
 
 def _system_python() -> str:
@@ -71,14 +91,17 @@ def _works(command: List[str]) -> bool:
 
 
 def _run(command: List[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    """Its last words are kept. One that writes without end is ended."""
+    said = Written(MOST_STDERR)
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0
+    ) as process:
+        assert process.stdout is not None
+        while not said.is_flood and (block := process.stdout.read(1 << 16)):
+            said.add(block)
+        if said.is_flood:
+            process.kill()
+    return subprocess.CompletedProcess(command, process.returncode, said.text)
 
 
 def _last_words(process: subprocess.CompletedProcess[str]) -> str:

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from edgecnn import captured
 from edgecnn.confined import environment
 from edgecnn.errors import TargetError
 from edgecnn.ondevice.written import MOST_BYTES
-from edgecnn.targets import answers, captured
+from edgecnn.targets import answers
 
 LAST_WORDS = 10
 """Lines of a dead process's stderr that are shown."""

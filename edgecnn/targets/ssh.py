@@ -18,10 +18,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from edgecnn.captured import Captured
 from edgecnn.errors import TargetError
 from edgecnn.target_file import Address
 from edgecnn.targets import ssh_faults
-from edgecnn.targets.captured import Captured
 
 CONNECT_TIMEOUT_S = 10
 MOST_WORDS_BYTES = 2000

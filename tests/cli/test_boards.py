@@ -68,7 +68,12 @@ def test_fix_makes_an_environment_of_its_own_and_leaves_the_one_that_the_target_
     by_default = targets.read_text()
     targets.write_text(by_default.replace("}", f", python: '{own}/bin/python'}}"))
     before = files_below(own)
+    of_old = home / "edgecnn" / "venv" / "pyvenv.cfg"
+    of_old.parent.mkdir(parents=True)
+    of_old.write_text("version = 3.4.1\n")
     result = run("doctor", "--target", "pi4", "--fix")
+    assert "made anew: ~/edgecnn/venv was one of Python 3.4" in told(result), result.output
+    assert "3.4.1" not in of_old.read_text()
     assert f"installed in {home}/edgecnn/venv/bin/python: ai-edge-litert" in told(result), result.output
     assert result.exit_code == 1, "the Python that the target names lacks it all the same"
     assert "after it, write python: ~/edgecnn/venv/bin/python" in " ".join(result.stdout.split())

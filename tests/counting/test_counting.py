@@ -128,5 +128,41 @@ def test_no_such_file_and_no_such_core(tmp_path: Path, model: Path):
     assert "'cortex-m4' is not one of" in told(run("count", model, "--cpu", "cortex-m4"))
 
 
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of programs that are found before all others. There is a gcc in it that does nothing."""
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    write_tool(tmp_path / "bin" / "gcc", "exit 0")
+    return tmp_path / "bin"
+
+
+def write_tool(path: Path, script: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize("tool", ["gcc", "proot"])
+@pytest.mark.parametrize("stream", [1, 2])
+def test_a_tool_that_writes_without_end_is_stopped(model: Path, tools: Path, tool: str, stream: int):
+    write_tool(tools / tool, f"exec yes 'no end' >&{stream}")
+    with pytest.raises(TargetError, match=r"m\.tflite: count wrote more than 30 MB of text and was stopped"):
+        counting._run(model, "cortex-a72", "litert", tools, tools)
+
+
+@pytest.mark.parametrize("tool", ["gcc", "proot"])
+def test_a_tool_that_hangs_is_stopped(model: Path, tools: Path, tool: str, monkeypatch: pytest.MonkeyPatch):
+    write_tool(tools / tool, "exec sleep 60")
+    monkeypatch.setattr(counting, "TIMEOUT_S", 1)
+    with pytest.raises(TargetError, match=r"m\.tflite: count did not end within 1 s"):
+        counting._run(model, "cortex-a72", "litert", tools, tools)
+
+
+def test_what_gcc_says_is_told(model: Path, tools: Path):
+    write_tool(tools / "gcc", "echo 'glib: no such file' >&2; exit 1")
+    with pytest.raises(UsageError, match="gcc cannot compile qemu's plugin:\nglib: no such file"):
+        counting._run(model, "cortex-a72", "litert", tools, tools)
+
+
 def test_marks_that_are_cut_off_do_not_count():
     assert counting._between_marks("mark 0 100\nmark 1 250\nmark 2 300\n") == (150,)

@@ -82,6 +82,17 @@ def test_the_process_has_limits(model: Path, monkeypatch: pytest.MonkeyPatch):
     assert caught.value.fix
 
 
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_what_writes_without_end_is_stopped(model: Path, monkeypatch: pytest.MonkeyPatch, stream: str):
+    endless = f"import sys\nwhile True: print('no end ' * 1000, file=sys.{stream})"
+    monkeypatch.setattr(micro, "CHILD", endless)
+    with pytest.raises(
+        TargetError, match="TFLite Micro wrote more than 30 MB of text and was stopped"
+    ) as caught:
+        micro.measure(model)
+    assert caught.value.where == model.name and caught.value.fix
+
+
 def test_all_starts_together_have_one_limit(model: Path, monkeypatch: pytest.MonkeyPatch):
     hangs = (
         LIMITED + TELLS + f"import time\ntime.sleep(0 if sys.argv[2] == '{micro.AMPLE_ARENA_BYTES}' else 60)"

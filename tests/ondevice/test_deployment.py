@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
+import signal
+import sys
 import threading
-import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from edgecnn.ondevice import deployment
 from edgecnn.ondevice.deployment import act
 
 
@@ -38,8 +41,7 @@ def test_a_version_is_installed_then_made_current(home: Path, files: list[str]):
 
 def test_the_way_back_and_forth(home: Path, files: list[str]):
     for version in ("v1", "v2"):
-        act(["install", "net", version, *files])
-        act(["switch", "net", version])
+        deploy(version, files)
     assert act(["rollback", "net"]) == {"current": "v1", "previous": "v2"}
     assert (home / "current").readlink() == Path("v1")
     assert act(["rollback", "net"]) == {"current": "v2", "previous": "v1"}
@@ -47,8 +49,7 @@ def test_the_way_back_and_forth(home: Path, files: list[str]):
 
 def test_the_same_version_again_does_not_lose_the_way_back(home: Path, files: list[str]):
     for version in ("v1", "v2", "v2"):
-        act(["install", "net", version, *files])
-        act(["switch", "net", version])
+        deploy(version, files)
     assert act(["rollback", "net"])["current"] == "v1"
 
 
@@ -92,23 +93,133 @@ def test_a_version_that_went_does_not_become_current(home: Path, files: list[str
     assert (home / "current").readlink() == Path("v1")
 
 
-def test_what_a_killed_install_left_is_removed_later(home: Path, files: list[str]):
-    left, fresh = home / ".v0.abc", home / ".v9.def"
-    for folder in (left, fresh):
-        folder.mkdir(parents=True)
-    os.utime(left, (time.time() - 2 * deployment.ABANDONED_S,) * 2)
+def test_what_a_killed_install_left_is_removed_by_the_next_action(home: Path, files: list[str]):
+    for name in (".v0.abcd1234", ".v0.abcd1234.altered", ".own", "notes"):
+        (home / name).mkdir(parents=True)
     act(["install", "net", "v1", *files])
-    assert not left.exists() and fresh.exists()
+    assert sorted(path.name for path in home.iterdir()) == [".lock", ".own", "notes", "v1"]
+
+
+CHANGES = {"os.mkdir", "os.rename", "os.symlink", "os.remove", "os.rmdir", "os.chmod"}
+
+
+def killed_before_change(n: int, arguments: list[str]) -> bool:
+    """`act(arguments)` in a process that ends by SIGKILL before its change to the file system with that number;
+    whether it came that far.
+    """
+    left = n
+
+    def count(event: str, of: tuple[Any, ...]) -> None:
+        nonlocal left
+        if event in CHANGES or (event == "open" and of[2] & (os.O_WRONLY | os.O_RDWR)):
+            left -= 1
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    process = os.fork()
+    if process == 0:
+        failed = True
+        try:
+            sys.addaudithook(count)
+            failed = "error" in act(arguments)
+        finally:
+            os._exit(failed)
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    assert code in (0, -signal.SIGKILL)
+    return code != 0
+
+
+def killed_at_each_change(home: Path, arguments: list[str], prepare: Callable[[], None]) -> Iterator[int]:
+    """Once for each change that `act(arguments)` makes: `prepare` has made `home`, and it was killed there."""
+    for n in itertools.count():
+        shutil.rmtree(home, ignore_errors=True)
+        prepare()
+        if not killed_before_change(n, arguments):
+            return
+        yield n
+
+
+def deploy(version: str, files: list[str]) -> dict[str, str | None]:
+    act(["install", "net", version, *files])
+    return act(["switch", "net", version])
+
+
+def test_a_rollback_that_was_killed_at_any_moment_loses_no_version(home: Path, files: list[str]):
+    def two_versions() -> None:
+        for version in ("v1", "v2"):
+            deploy(version, files)
+
+    seen = set()
+    for n in killed_at_each_change(home, ["rollback", "net"], two_versions):
+        current = str((home / "current").readlink())
+        other = {"v1": "v2", "v2": "v1"}[current]
+        assert act(["rollback", "net"]) == {"current": other, "previous": current}, n
+        assert act(["rollback", "net"]) == {"current": current, "previous": other}, n
+        seen.add(current)
+    assert seen == {"v1", "v2"}, "killed before and after the change that counts"
+
+
+def test_a_deployment_that_was_killed_at_any_moment_leaves_the_way_back(home: Path, files: list[str]):
+    def three_versions() -> None:
+        for version in ("v1", "v2"):
+            deploy(version, files)
+        act(["install", "net", "v3", *files])
+
+    seen = set()
+    for n in killed_at_each_change(home, ["switch", "net", "v3"], three_versions):
+        current = str((home / "current").readlink())
+        before = {"v3": "v2", "v2": "v1"}[current]
+        assert act(["rollback", "net"]) == {"current": before, "previous": current}, n
+        assert act(["rollback", "net"]) == {"current": current, "previous": before}, n
+        assert deploy("v3", files) == {"current": "v3", "previous": "v2"}, n
+        seen.add(current)
+    assert seen == {"v2", "v3"}, "killed before and after the change that counts"
+
+
+def test_an_altered_version_is_there_at_any_moment_while_it_is_made_anew(home: Path, files: list[str]):
+    def altered() -> None:
+        deploy("v1", files)
+        for name in ("model.tflite", "predict"):
+            (home / "v1" / name).write_bytes(b"altered")
+
+    n = -1
+    for n in killed_at_each_change(home, ["install", "net", "v1", *files], altered):
+        assert (home / "current" / "model.tflite").read_bytes() in (b"weights", b"altered"), n
+        assert (home / "current" / "predict").read_bytes() in (b"#!/bin/sh\n", b"altered"), n
+        deploy("v1", files)
+        assert (home / "current" / "model.tflite").read_bytes() == b"weights", n
+        assert os.access(home / "current" / "predict", os.X_OK), n
+        assert sorted(path.name for path in (home / "v1").iterdir()) == ["model.tflite", "predict"], n
+        assert sorted(path.name for path in home.iterdir()) == [".lock", "current", "v1"], n
+    assert n > 5
+
+
+def test_a_new_version_that_was_killed_at_any_moment_is_not_there(home: Path, files: list[str]):
+    for n in killed_at_each_change(home, ["install", "net", "v2", *files], lambda: None):
+        assert not (home / "v2").exists() or len([*(home / "v2").iterdir()]) == 2, n
+        assert deploy("v2", files)["current"] == "v2", n
+        assert sorted(path.name for path in home.iterdir()) == [".lock", "current", "v2"], n
+
+
+def test_a_folder_in_the_place_of_a_file_is_replaced(home: Path, files: list[str]):
+    deploy("v1", files)
+    (home / "v1" / "predict").unlink()
+    (home / "v1" / "predict" / "x").mkdir(parents=True)
+    deploy("v1", files)
+    assert os.access(home / "current" / "predict", os.X_OK)
+
+
+def test_links_that_lead_to_the_same_version_are_no_way_back(home: Path, files: list[str]):
+    for version in ("v1", "v2"):
+        deploy(version, files)
+    (home / "previous").unlink()
+    (home / "previous").symlink_to("v2")
+    assert "no version of net before" in act(["rollback", "net"])["error"]
 
 
 def test_two_hosts_at_once(home: Path, files: list[str]):
     versions = [f"v{i}" for i in range(6)]
-
-    def deploy(version: str) -> None:
-        act(["install", "net", version, *files])
-        act(["switch", "net", version])
-
-    threads = [threading.Thread(target=deploy, args=(version,)) for version in versions]
+    threads = [threading.Thread(target=deploy, args=(version, files)) for version in versions]
     for thread in threads:
         thread.start()
     for thread in threads:

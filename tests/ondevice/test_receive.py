@@ -7,8 +7,10 @@ import hashlib
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from edgecnn.ondevice import receive
@@ -17,10 +19,20 @@ CONTENT = bytes(range(256)) * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
-def send(home: Path, content: bytes, sha256: str = SHA256) -> list[dict]:
+def source_with(**constants: float) -> str:
+    """The receiver's source, with other values of its constants."""
+    source = inspect.getsource(receive)
+    for name, value in constants.items():
+        source, n = re.subn(rf"^{name} = .*$", f"{name} = {value}", source, flags=re.MULTILINE)
+        assert n == 1
+    return source
+
+
+def send(home: Path, content: bytes, sha256: str = SHA256, **constants: float) -> list[dict]:
     """The answers of a receiver in `home` that was promised CONTENT and is sent `content`."""
+    source = source_with(**constants)
     done = subprocess.run(
-        [sys.executable, "-S", "-I", "-c", inspect.getsource(receive), sha256, str(len(CONTENT)), "a.bin"],
+        [sys.executable, "-S", "-I", "-c", source, sha256, str(len(CONTENT)), "a.bin"],
         input=content,
         env={**os.environ, "HOME": str(home)},
         capture_output=True,
@@ -64,8 +76,7 @@ def test_a_file_that_ends_too_early_is_removed(tmp_path: Path):
 
 
 def test_a_file_that_stops_coming_on_a_link_that_stays_open_is_removed(tmp_path: Path):
-    source = inspect.getsource(receive).replace(f"SILENT_S = {receive.SILENT_S}", "SILENT_S = 0.5")
-    command = [sys.executable, "-S", "-I", "-c", source, SHA256, str(len(CONTENT)), "a.bin"]
+    command = [sys.executable, "-S", "-I", "-c", source_with(SILENT_S=0.5), SHA256, str(len(CONTENT)), "a.bin"]
     environment = {**os.environ, "HOME": str(tmp_path)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, env=environment, bufsize=0, **pipes) as receiver:
@@ -77,6 +88,23 @@ def test_a_file_that_stops_coming_on_a_link_that_stays_open_is_removed(tmp_path:
             receiver.kill()
         assert b"nothing came for 0.5 s after 1000 of 256000 bytes" in receiver.stdout.read()
     assert left_in(tmp_path) == []
+
+
+def test_what_is_dated_in_the_future_grows_old_from_now_on(tmp_path: Path):
+    cache = tmp_path / ".cache" / "edgecnn"
+    entry, part = cache / "0123", cache / "abc.part"
+    entry.mkdir(parents=True)
+    (entry / "b.bin").write_bytes(CONTENT)
+    part.write_bytes(CONTENT)
+    in_ten_days = time.time() + 10 * 86400
+    for path in (entry, part):
+        os.utime(path, (in_ten_days,) * 2)
+    full = {"LARGEST_CACHE_BYTES": 2 * len(CONTENT)}
+    send(tmp_path, CONTENT[:1000], **full)
+    assert entry.is_dir() and part.is_file(), "another may be using them"
+    assert max(entry.stat().st_mtime, part.stat().st_mtime) <= time.time()
+    send(tmp_path, CONTENT, **full, IN_USE_S=0)
+    assert [path.name for path in left_in(tmp_path)] == ["a.bin"]
 
 
 def test_an_old_python_can_read_it_and_say_that_it_is_too_old():

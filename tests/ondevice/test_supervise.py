@@ -97,6 +97,24 @@ def test_a_verb_does_not_outlive_a_supervisor_that_is_killed(tmp_path: Path):
     wait_until(lambda: not is_running(begun.read_text()))
 
 
+def test_what_a_killed_supervisor_left_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    command = [sys.executable, "-c", SUPERVISOR]
+    program = "import pathlib, sys, time; pathlib.Path(sys.argv[1], 'begun').touch(); time.sleep(120)"
+    with (
+        subprocess.Popen([*command, program, "60"], stdin=subprocess.PIPE) as killed,
+        subprocess.Popen([*command, program, "60"], stdin=subprocess.PIPE) as busy,
+    ):
+        wait_until(lambda: len([*tmp_path.glob("*/begun")]) == 2)
+        killed.kill()
+        killed.wait()
+        assert len([*tmp_path.iterdir()]) == 2
+        assert outcome_of("print('{}')")["returncode"] == 0
+        assert len([*tmp_path.glob("*/begun")]) == 1, "of the one that is at work"
+        busy.terminate()
+    assert [*tmp_path.iterdir()] == []
+
+
 def is_running(pid: str) -> bool:
     try:
         return "State:\tZ" not in Path("/proc", pid, "status").read_text()

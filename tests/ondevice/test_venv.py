@@ -10,6 +10,7 @@ import pytest
 
 from edgecnn.ondevice import venv
 from edgecnn.ondevice.venv import install
+from edgecnn.ondevice.written import MOST_STDERR
 
 
 @pytest.fixture
@@ -62,6 +63,45 @@ def test_what_is_left_of_one_that_was_never_whole_is_made_anew(
     assert make[1:] == ["-m", "venv", "--clear", "--system-site-packages", str(folder)]
     assert pip[0] == str(folder / "bin" / "python") and "--no-user" in pip
     assert not any("break-system" in word or "sudo" in word for word in (*make, *pip))
+
+
+THIS = "{}.{}".format(*sys.version_info)
+
+
+@pytest.mark.parametrize("line", ["version = 3.4.10", "version_info = 3.4.10.final.0", "version=3.4"])
+def test_one_of_another_python_is_made_anew(folder: Path, commands: list[list[str]], line: str):
+    folder.mkdir()
+    (folder / "pyvenv.cfg").write_text(f"home = /usr/bin\nvirtualenv = {THIS}.1\n{line}\n")
+    assert install(["numpy"])["replaced"] == "3.4"
+    make, pip = commands
+    assert make[1:] == ["-m", "venv", "--clear", "--system-site-packages", str(folder)]
+    assert pip[:4] == [str(folder / "bin" / "python"), "-m", "pip", "install"]
+
+
+@pytest.mark.parametrize(
+    "text", [f"version = {THIS}.99\n", f"version_info = {THIS}.0.final.0\n", "version = ?", "\udcff"]
+)
+def test_one_of_this_python_or_of_who_knows_which_is_kept_if_it_works(
+    folder: Path, commands: list[list[str]], text: str
+):
+    folder.mkdir()
+    (folder / "pyvenv.cfg").write_text(text, errors="surrogateescape")
+    assert install(["numpy"])["replaced"] is None
+    assert [command[3] for command in commands] == ["--version", "install"]
+
+
+def test_of_a_command_the_last_words_are_kept():
+    done = venv._run([sys.executable, "-c", "import sys; print('x' * 50_000); sys.exit('last\\n')"])
+    assert done.returncode == 1 and done.stdout.endswith("last\n\n") and len(done.stdout) == MOST_STDERR
+
+
+def test_a_command_that_writes_without_end_is_ended(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    endless = folder.with_name("endless")
+    endless.write_text("#!/bin/sh\nexec yes 'no end'\n")
+    endless.chmod(0o755)
+    monkeypatch.setattr(venv, "_system_python", lambda: str(endless))
+    answer = install(["numpy"])
+    assert "cannot make a virtual environment\n  | no end" in answer["error"] and len(answer["error"]) < 200
 
 
 def test_it_is_made_of_the_python_below_an_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from edgecnn import captured
 from edgecnn.errors import TargetError
-from edgecnn.targets import captured
 from edgecnn.targets.process import run_verb
 
 
