@@ -56,7 +56,8 @@ def decode_picture(path: Path, preprocessing: Preprocessing) -> NDArray[Any]:
 
 
 def _unreadable(path: Path, fault: Exception, fix: str) -> PictureError:
-    reason = str(fault).replace(str(path), path.name)
+    # What the system says of a link may name the file that it leads to.
+    reason = getattr(fault, "strerror", None) or str(fault).replace(str(path), path.name)
     return PictureError(f"not a readable picture: {path} ({fault})", fix, reason)
 
 
