@@ -11,10 +11,10 @@ import digits_for_tests
 import filelock
 import pytest
 from cli.commands import QUICK_RECIPE
+from measurements_for_tests import measure_briefly, measure_little
 
 import edgecnn
 from edgecnn.records import Report
-from edgecnn.steps import measurements
 
 
 @pytest.fixture(autouse=True)
@@ -50,14 +50,14 @@ def build_in(folder: Path) -> Path:
     return folder
 
 
-def measure_briefly(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(measurements, "ROUNDS", 1)
-    patch.setattr(measurements, "MIN_TOTAL_S", 0.05)
-
-
 @pytest.fixture
 def short_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     measure_briefly(monkeypatch)
+
+
+@pytest.fixture
+def measured_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    measure_little(monkeypatch)
 
 
 @pytest.fixture
