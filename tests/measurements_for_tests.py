@@ -1,10 +1,26 @@
-"""A measurement to build records from."""
+"""A measurement to build records from, and builds that measure briefly."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from edgecnn.records import Latency, Measurement
+from edgecnn.steps import evaluation, measurements
+
+
+def measure_briefly(patch: pytest.MonkeyPatch) -> None:
+    """Until the patch ends, a build times its files for a moment: the figures themselves are worth nothing."""
+    patch.setattr(measurements, "ROUNDS", 1)
+    patch.setattr(measurements, "MIN_TOTAL_S", 0.05)
+
+
+def measure_little(patch: pytest.MonkeyPatch) -> None:
+    """Briefly, and with one thread alone: half the processes. For tests of other things than measurements."""
+    measure_briefly(patch)
+    for module in (evaluation, measurements):
+        patch.setattr(module, "thread_counts", lambda _environment: (1,))
 
 
 def measurement(**changes: Any) -> Measurement:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import digits_for_tests
 import pytest
 from cli.commands import run, told
+from measurements_for_tests import measure_little
 from recipes_for_tests import ROOT
 
-from edgecnn import build_folder, data, recipe_file
-from edgecnn.data import Splits
-from edgecnn.steps import measurements
+from edgecnn import build_folder, recipe_file
 
 PAGE = (ROOT / "docs" / "your-own-model.md").read_text(encoding="utf-8")
 NET, MY_NET, FIRST_COMMANDS, GIVEN, SECOND_COMMANDS, NORMALIZATION = (
@@ -29,26 +27,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         assert f"`{name}`:" in PAGE
         (tmp_path / name).write_text(content)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(measurements, "ROUNDS", 1)
-    monkeypatch.setattr(measurements, "MIN_TOTAL_S", 0.05)
+    measure_little(monkeypatch)
     return tmp_path
 
 
 @pytest.fixture
 def few_images(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand digits for training, a hundred for the rest: enough to see faults, too few to learn."""
-    whole = data.read
-
-    def read(*arguments: Any) -> Splits:
-        splits = whole(*arguments)
-        parts = {
-            name: replace(part, images_nhwc=part.images_nhwc[:n], labels=part.labels[:n])
-            for name, n in (("train", 1000), ("validation", 100), ("test", 100))
-            for part in [getattr(splits, name)]
-        }
-        return replace(splits, **parts)
-
-    monkeypatch.setattr(data, "read", read)
+    digits_for_tests.use_fewer(monkeypatch, n_train=1000, n_rest=100)
 
 
 def commands(block: str) -> list[list[str]]:
@@ -58,7 +44,9 @@ def commands(block: str) -> list[list[str]]:
 
 
 @pytest.mark.slow
-def test_the_examples_run_as_they_stand(folder: Path) -> None:
+def test_the_examples_run_as_they_stand(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # An epoch of fewer would not teach it enough; a thousand pictures say as well whether it did.
+    digits_for_tests.use_fewer(monkeypatch, n_train=55_000, n_rest=1_000)
     for command in (*commands(FIRST_COMMANDS), *commands(SECOND_COMMANDS)):
         result = run(*command)
         assert result.exit_code == 0, result.output

@@ -13,7 +13,7 @@ version: 1
 name: quick
 data: mnist
 model: lenet5
-train: {epochs: 1, threads: 2}
+train: {epochs: 1, batch_size: 32, learning_rate: 3e-3, threads: 2}
 compress:
   - prune: {ratio: 0.5, finetune_epochs: 1}
   - quantize: {calibration_images: 50, engine: onnxruntime}

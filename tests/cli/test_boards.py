@@ -184,7 +184,7 @@ def test_validate_compares_the_board_with_this_machine(
     assert {v.status for v in report.verdicts if v.metric == "max_peak_rss_bytes"} == {"missing"}
     shown = " ".join(run("validate", built[0], "--target", "pi4", "--samples", "50").stdout.split())
     assert "pi4 = this machine: top-1 of each file equal on at least 50 of 50" in shown
-    assert "50 of the 10,000 test images" in shown
+    assert "50 of the 1,000 test images" in shown
 
 
 @pytest.mark.usefixtures("short_timing")

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli.commands import run, told
+from digits_for_tests import write_npz
 from PIL import Image
 from safetensors.torch import save_file
 
-from edgecnn import build_folder, data
+from edgecnn import build_folder
 from edgecnn.models import build_model
 
 FOUR_BITS = """\
@@ -55,11 +56,8 @@ def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_four_bit_weights_from_the_recipe_to_the_files(at_home: Path) -> None:
-    mnist = data.load("mnist").train
-    np.savez(
-        at_home / "digits.npz", images=mnist.images_nhwc[:1500], labels=mnist.labels[:1500].astype(np.int64)
-    )
+def test_four_bit_weights_from_the_recipe_to_the_files(at_home: Path, measured_little: None) -> None:
+    write_npz(at_home / "digits.npz", n_images=1_500)
     (at_home / "recipe.yaml").write_text(FOUR_BITS)
     result = run("build", "recipe.yaml", "-o", "out")
     assert result.exit_code == 0, result.stderr
@@ -80,7 +78,7 @@ def test_four_bit_weights_from_the_recipe_to_the_files(at_home: Path) -> None:
 
 
 @pytest.mark.parametrize("channels", [2, 4])
-def test_arrays_of_any_number_of_channels(at_home: Path, short_timing: None, channels: int) -> None:
+def test_arrays_of_any_number_of_channels(at_home: Path, measured_little: None, channels: int) -> None:
     """The class of a picture is the channel that is bright: who mixes the channels up is as good as chance."""
     random, labels = np.random.default_rng(0), np.arange(200) % channels
     images = random.integers(0, 120, (200, 20, 24, channels)).astype(np.uint8)
@@ -124,7 +122,9 @@ def unlabelled(at_home: Path) -> Path:
     return at_home
 
 
-def test_pictures_without_labels_are_judged_by_the_float_network(unlabelled: Path) -> None:
+def test_pictures_without_labels_are_judged_by_the_float_network(
+    unlabelled: Path, measured_little: None
+) -> None:
     result = run("build", "recipe.yaml", "-o", "out")
     assert result.exit_code == 0, result.stderr
     report = build_folder.read_report(unlabelled / "out")

@@ -17,7 +17,6 @@ from recipes_for_tests import ROOT
 from edgecnn import build_folder, recipe_file
 from edgecnn.data import IMAGENET_MEAN, places
 from edgecnn.models import MODELS
-from edgecnn.steps import measurements
 
 CLASSES = ("<b>circle", "square", "tri angle é")
 
@@ -54,7 +53,7 @@ def mixed_folder(root: Path) -> Path:
     return root
 
 
-def test_from_a_mixed_folder_to_artifacts(at_home: Path, short_timing: None) -> None:
+def test_from_a_mixed_folder_to_artifacts(at_home: Path, measured_little: None) -> None:
     mixed_folder(at_home / "my pics")
     result = run("init", "--folder", "my pics")
     assert (result.exit_code, result.stdout) == (0, "wrote recipe.yaml; next: edgecnn build recipe.yaml\n")
@@ -95,7 +94,7 @@ def test_from_a_mixed_folder_to_artifacts(at_home: Path, short_timing: None) -> 
     assert f"begins where edgecnn runs: {at_home}" in told(gone)
 
 
-def test_a_handful_of_pictures_is_enough_to_try(at_home: Path, short_timing: None) -> None:
+def test_a_handful_of_pictures_is_enough_to_try(at_home: Path, measured_little: None) -> None:
     """A batch larger than the set, more calibration images than there are, one picture a class to validate."""
     draw_folder(at_home / "pics", 4)
     assert run("init", "--folder", "pics").exit_code == 0
@@ -119,13 +118,9 @@ def folder_with_weights() -> Path:
     pytest.skip("the weights of SqueezeNet 1.1 from ImageNet are in no data folder (EDGECNN_DATA)")
 
 
-def test_a_folder_of_pictures_from_weights_of_imagenet(
-    at_home: Path, short_timing: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_of_pictures_from_weights_of_imagenet(at_home: Path, measured_little: None) -> None:
     """The main road of the README: `init`, published weights, one short training, both files."""
     data_dir = folder_with_weights()
-    # Half the processes: what more threads do is measured elsewhere.
-    monkeypatch.setattr(measurements, "thread_counts", lambda _environment: (1,))
     draw_folder(at_home / "pics", 8)
     truncated_jpeg(at_home / "pics" / "circle" / "cut.jpg")
     (at_home / "pics" / "square" / "text.png").write_text("no picture")

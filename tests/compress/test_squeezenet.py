@@ -10,8 +10,10 @@ import onnxruntime
 import pytest
 import torch
 from cli.commands import run
+from digits_for_tests import use_fewer
 from export.tflite.agreement import to_tflite
 from export.tflite.running import operators, run_onnx, run_tflite
+from measurements_for_tests import measure_little
 from onnx import numpy_helper
 from recipes_for_tests import ROOT
 from torch.nn import functional
@@ -172,7 +174,9 @@ def test_both_engines_agree_on_squeezenet(float_model: onnx.ModelProto, splits: 
 
 
 @pytest.mark.slow
-def test_a_short_build_of_the_recipe(tmp_path: Path) -> None:
+def test_a_short_build_of_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_fewer(monkeypatch)
+    measure_little(monkeypatch)
     settings = {
         "train.epochs": 1,
         "compress.0.prune.finetune_epochs": 0,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from measurements_for_tests import measure_little
 
 from edgecnn import data, pipeline, recipe_file
 from edgecnn.errors import DivergedError, EdgeCNNError, RecipeError
@@ -64,7 +65,9 @@ def searched(shop: Workshop) -> tuple[dict, str]:
 @pytest.fixture(scope="module")
 def built(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
     folder = tmp_path_factory.mktemp("built") / "out"
-    return pipeline.build(recipe_in(digits), folder), folder
+    with pytest.MonkeyPatch.context() as patch:
+        measure_little(patch)
+        return pipeline.build(recipe_in(digits), folder), folder
 
 
 def test_a_build_ends_with_the_network_that_the_search_chose(built: tuple[Report, Path]) -> None:
@@ -82,8 +85,11 @@ def test_a_build_ends_with_the_network_that_the_search_chose(built: tuple[Report
     assert any("search: 5 trials" in note for note in report.notes)
 
 
-def test_a_second_build_does_nothing_again(built: tuple[Report, Path], digits: Path) -> None:
+def test_a_second_build_does_nothing_again(
+    built: tuple[Report, Path], digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, folder = built
+    measure_little(monkeypatch)
     planned = pipeline.plan(digits / "recipe.yaml", folder)
     assert not any(one.will_run for one in planned)
 
@@ -101,10 +107,17 @@ def test_the_page_shows_the_trials(built: tuple[Report, Path]) -> None:
     assert "Search" not in {table.title for table in other_tables(report)}
 
 
+@pytest.fixture(scope="module")
+def whole(built: tuple[Report, Path], digits: Path) -> tuple[dict, str]:
+    """What the search of the build found, in one process and in one go."""
+    shop = shop_for(digits, built[1])
+    assert all(shop.store.done(stage) for stage in network_stages(shop)), "nothing is searched anew"
+    return searched(shop)
+
+
 def test_a_search_that_was_cut_off_goes_on_and_ends_the_same(
-    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: tuple[dict, str], digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = searched(shop_for(digits, tmp_path / "whole"))
     done: list[search.TrialJob] = []
     trial_accuracy = search.trial_accuracy
 
@@ -124,13 +137,13 @@ def test_a_search_that_was_cut_off_goes_on_and_ends_the_same(
     assert all(path.stat().st_mtime_ns == written for path, written in kept.items()), "a trial was done again"
 
 
-def test_two_workers_find_the_same_as_one(digits: Path, tmp_path: Path) -> None:
+def test_two_workers_find_the_same_as_one(whole: tuple[dict, str], digits: Path, tmp_path: Path) -> None:
     pool = Processes(2)
     try:
         with_two = searched(shop_for(digits, tmp_path / "two", workers=pool))
     finally:
         pool.close()
-    assert searched(shop_for(digits, tmp_path / "one")) == with_two
+    assert with_two == whole
 
 
 def test_a_search_that_looks_at_the_test_images_is_caught(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from measurements_for_tests import measure_little
 
 from edgecnn import data, pipeline, recipe_file
 from edgecnn.errors import EdgeCNNError, RecipeError
@@ -64,7 +65,9 @@ def recipe_in(folder: Path, text: str = RECIPE) -> Path:
 
 @pytest.fixture(scope="module")
 def report(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
-    return pipeline.build(recipe_in(folder), tmp_path_factory.mktemp("built") / "out")
+    with pytest.MonkeyPatch.context() as patch:
+        measure_little(patch)
+        return pipeline.build(recipe_in(folder), tmp_path_factory.mktemp("built") / "out")
 
 
 def test_a_build_mends_what_quantizing_broke(report: Report) -> None:
@@ -92,7 +95,10 @@ def test_the_analysis_is_of_the_network_that_was_rounded(report: Report) -> None
     assert all(one.divergence < 0.1 for one in report.sensitivity)
 
 
-def test_what_was_found_can_be_written_into_the_recipe(folder: Path, report: Report, tmp_path: Path) -> None:
+def test_what_was_found_can_be_written_into_the_recipe(
+    folder: Path, report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure_little(monkeypatch)
     assert report.tuning is not None
     chosen = report.tuning.attempts[report.tuning.chosen]
     keys = (

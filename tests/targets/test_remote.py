@@ -392,8 +392,10 @@ def test_a_link_that_stalls_in_the_middle_of_a_run_is_given_up(sshd: LocalSSHD, 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_a_job_and_its_connection_end_when_its_host_is_killed(sshd: LocalSSHD, models, number: signal.Signals):
     slow_python(sshd)
+    # What runs under nohup is deaf to SIGHUP, and so are its children: this host would wait for its job to end.
     script = f"""
-import sys
+import signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 sys.path.insert(0, {str(Path(tiny_models.__file__).parent)!r})
 from pathlib import Path
 import tiny_models
