@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from cli.commands import run
 from emulated_pi.emulated_board import EmulatedPi
 
 from edgecnn import data
 from edgecnn.ondevice.manifest import Manifest
+from edgecnn.steps import evaluation
 from edgecnn.targets import zipapp
 from edgecnn.targets.host import HostTarget
 
@@ -27,6 +29,11 @@ def json_of(*arguments: str | Path) -> Any:
     result = run(*arguments, "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
+
+
+def with_one_thread(patch: pytest.MonkeyPatch) -> None:
+    """Not with one for each core of the board, too: they spin while they wait, for long in emulation."""
+    patch.setattr(evaluation, "thread_counts", lambda _environment: (1,))
 
 
 def by_hand(board: EmulatedPi, python: str, model: Path, runtime: str, digit: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cli.commands import run
-from emulated_pi.checks import by_hand, digits_class, json_of
+from emulated_pi.checks import by_hand, digits_class, json_of, with_one_thread
 from emulated_pi.emulated_board import EmulatedPi
 
 from edgecnn.build_folder import read_report
@@ -48,8 +48,15 @@ ALL_KEYS = {"dense.fp32.onnx", "fp32.onnx", "int8.onnx", "fp32.tflite", "int8.tf
 )
 @pytest.mark.usefixtures("pi4")
 def test_a_thousand_test_images_there_and_here(
-    builds: dict[str, Path], build: str, target: str, runtimes: set[str], keys: set[str]
+    builds: dict[str, Path],
+    build: str,
+    target: str,
+    runtimes: set[str],
+    keys: set[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if build == "dense":
+        with_one_thread(monkeypatch)
     result = run("validate", builds[build], "--target", target, "--samples", "1000", "--json")
     assert result.exit_code == 0, result.output
     report = Report.model_validate_json(result.stdout)

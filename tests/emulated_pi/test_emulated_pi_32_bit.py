@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cli.commands import run
-from emulated_pi.checks import by_hand, digits_class, json_of
+from emulated_pi.checks import by_hand, digits_class, json_of, with_one_thread
 from emulated_pi.emulated_board import EmulatedPi
 
 from edgecnn.records import Report
@@ -35,7 +35,11 @@ def test_doctor_installs_the_one_runtime_that_there_is(builds: dict[str, Path]) 
 
 @pytest.mark.parametrize("build", ["dense", "pruned"])
 @pytest.mark.usefixtures("pi2")
-def test_a_thousand_test_images_there_and_here(builds: dict[str, Path], build: str) -> None:
+def test_a_thousand_test_images_there_and_here(
+    builds: dict[str, Path], build: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if build == "dense":
+        with_one_thread(monkeypatch)
     result = run("validate", builds[build], "--target", "tflite-runtime", "--samples", "1000", "--json")
     assert result.exit_code == 0, result.output
     report = Report.model_validate_json(result.stdout)
