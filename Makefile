@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# A worker may hold a gigabyte; files stay together, since their tests share what is built once.
-PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile
+# A worker may hold a gigabyte; files stay together, since their tests share what is built once. As they come: xdist
+# would leave those with few tests to the end, among them the longest.
+PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test check fuzz chaos mutants coverage format lock bench-training clean help
 

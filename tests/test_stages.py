@@ -166,7 +166,7 @@ def test_the_code_of_each_stage_of_a_build_is_part_of_its_key(
     decides_nothing = (
         "errors", "files", "progress", "recipe", "report", "stages", "target_file", "units", "yaml_source",
         # ... how files are read, and what a process may take.
-        "confined", "ondevice.limits", "ondevice.names", "ondevice.text_file",
+        "captured", "confined", "ondevice.limits", "ondevice.names", "ondevice.text_file", "ondevice.written",
     )  # fmt: skip
     graph = grimp.build_graph("edgecnn", exclude_type_checking_imports=True)
     # Whether the user's network can be converted and quantized is tried before; no weights hang on that.

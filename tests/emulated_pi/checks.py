@@ -18,6 +18,8 @@ from edgecnn.steps import evaluation
 from edgecnn.targets import zipapp
 from edgecnn.targets.host import HostTarget
 
+DEMO = "mnist_lenet5_int8"
+
 
 def digits_class() -> str:
     test = data.load("mnist").test

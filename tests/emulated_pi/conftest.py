@@ -7,33 +7,32 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from emulated_pi.checks import DEMO
 from emulated_pi.emulated_board import EmulatedPi, emulated
+from measurements_for_tests import measure_little
 from PIL import Image
 from recipes_for_tests import ROOT
 
 import edgecnn
 from edgecnn import data
-from edgecnn.steps import measurements
 
-MADE = ROOT / "artifacts" / "mnist_lenet5_int8" / ".stages"
-RECIPES = {"pruned": "mnist_lenet5_int8.yaml", "dense": "mnist_lenet5_int8_dense.yaml"}
+MADE = ROOT / "artifacts" / DEMO / ".stages"
 
 
 @pytest.fixture(scope="session")
 def builds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Folders of two builds of LeNet-5, float and int8: `dense` and `pruned`. Stages that `make demo` has left
-    from the same code are taken over.
+    """Folders of two builds of LeNet-5, float and int8: `pruned` is the demo's, taken over where `make demo`
+    has made it from the same code; `dense` begins with the same trained network.
     """
-    folder, left = tmp_path_factory.mktemp("builds"), MADE
-    for name, recipe in RECIPES.items():
-        if left.is_dir():
-            shutil.copytree(left, folder / name / ".stages", ignore=shutil.ignore_patterns("lock"))
-        left = folder / name / ".stages"
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(measurements, "ROUNDS", 1)
-            patch.setattr(measurements, "MIN_TOTAL_S", 0.05)
-            edgecnn.build(ROOT / "recipes" / recipe, folder / name, overrides=(f"name={name}", "budget={}"))
-    return {name: folder / name for name in RECIPES}
+    pruned, dense = (tmp_path_factory.mktemp("builds") / name for name in ("pruned", "dense"))
+    if MADE.is_dir():
+        shutil.copytree(MADE, pruned / ".stages", ignore=shutil.ignore_patterns("lock"))
+    edgecnn.build(ROOT / "recipes" / f"{DEMO}.yaml", pruned)
+    shutil.copytree(pruned / ".stages" / "train", dense / ".stages" / "train")
+    with pytest.MonkeyPatch.context() as patch:
+        measure_little(patch)
+        edgecnn.build(ROOT / "recipes" / f"{DEMO}_dense.yaml", dense)
+    return {"pruned": pruned, "dense": dense}
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cli.commands import run
-from emulated_pi.checks import by_hand, digits_class, json_of, with_one_thread
+from emulated_pi.checks import DEMO, by_hand, digits_class, json_of, with_one_thread
 from emulated_pi.emulated_board import EmulatedPi
 
 from edgecnn.build_folder import read_report
@@ -28,7 +28,7 @@ def test_doctor_says_what_a_fresh_board_lacks_and_installs_it(pi4: EmulatedPi, b
     found = {one["about"]: one for one in json.loads(before.stdout)}
     assert found["machine"]["found"].startswith("Raspberry Pi 4 Model B Rev 1.4, aarch64, 64-bit")
     assert found["runtimes"]["status"] == "lacks" and found["emulation"]["status"] == "note"
-    models = [builds["pruned"] / f"pruned.int8.{suffix}" for suffix in ("tflite", "onnx")]
+    models = [builds["pruned"] / f"{DEMO}.int8.{suffix}" for suffix in ("tflite", "onnx")]
     found = {one["about"]: one for one in json_of("doctor", *models, "--target", "pi4", "--fix")}
     assert "ai-edge-litert" in found["runtimes"]["found"]
     assert {found[model.name]["status"] for model in models} == {"ok"}
@@ -76,7 +76,7 @@ def test_a_thousand_test_images_there_and_here(
 
 @pytest.mark.usefixtures("pi4")
 def test_milliseconds_of_an_emulated_board_are_marked_and_refused(builds: dict[str, Path]) -> None:
-    model = builds["pruned"] / "pruned.int8.tflite"
+    model = builds["pruned"] / f"{DEMO}.int8.tflite"
     options = ("--threads", "1", "--rounds", "2", "--min-time", "0.1")
     (record,) = json_of("benchmark", model, "--target", "litert", *options)
     assert record["emulated"] and "emulated" in [warning["kind"] for warning in record["warnings"]]
@@ -96,13 +96,15 @@ def test_milliseconds_of_an_emulated_board_are_marked_and_refused(builds: dict[s
 
 def test_what_is_sent_lies_there_whole_and_once(pi4: EmulatedPi, builds: dict[str, Path], digit: Path) -> None:
     for _ in range(2):
-        (prediction,) = json_of("predict", builds["pruned"] / "pruned.int8.tflite", digit, "--target", "litert")
+        (prediction,) = json_of(
+            "predict", builds["pruned"] / f"{DEMO}.int8.tflite", digit, "--target", "litert"
+        )
         assert prediction["guesses"][0]["class_name"] == digits_class()
     lines = [line.split() for line in pi4.said("cd .cache/edgecnn; sha256sum */*; ls -d *").splitlines()]
     sent = {words[1]: words[0] for words in lines if len(words) == 2}
     assert sent and all(path.partition("/")[0] == sha256 for path, sha256 in sent.items())
     names = [path.partition("/")[2] for path in sent]
-    assert names.count("digit.png") == names.count("pruned.int8.tflite") == 1
+    assert names.count("digit.png") == names.count(f"{DEMO}.int8.tflite") == 1
     assert {words[0] for words in lines if len(words) == 1} == {path.partition("/")[0] for path in sent}
 
 
@@ -119,8 +121,8 @@ def test_deploy_and_back_and_predict_on_the_board(
 
     def predicted() -> tuple[str, str]:
         """The version that is current, and what its `predict` says of the digit."""
-        version = pi4.said("readlink edgecnn/pruned/current").strip()
-        return version, pi4.said("edgecnn/pruned/current/predict digit.png")
+        version = pi4.said(f"readlink edgecnn/{DEMO}/current").strip()
+        return version, pi4.said(f"edgecnn/{DEMO}/current/predict digit.png")
 
     for version in (second["current"], first["current"]):
         now, said = predicted()
@@ -142,4 +144,4 @@ PYTHONS = [
 def test_the_program_runs_by_hand(
     pi4: EmulatedPi, builds: dict[str, Path], digit: Path, python: str, key: str, runtime: str
 ) -> None:
-    by_hand(pi4, f"/opt/{python}/python", builds["pruned"] / f"pruned.{key}", runtime, digit)
+    by_hand(pi4, f"/opt/{python}/python", builds["pruned"] / f"{DEMO}.{key}", runtime, digit)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cli.commands import run
-from emulated_pi.checks import by_hand, digits_class, json_of, with_one_thread
+from emulated_pi.checks import DEMO, by_hand, digits_class, json_of, with_one_thread
 from emulated_pi.emulated_board import EmulatedPi
 
 from edgecnn.records import Report
@@ -26,7 +26,7 @@ def test_doctor_installs_the_one_runtime_that_there_is(builds: dict[str, Path]) 
     assert found["machine"]["found"].startswith("Raspberry Pi 2 Model B Rev 1.1, armv7l, 32-bit")
     assert found["machine"]["status"] == "note" and "64-bit image" in found["machine"]["advice"]
     assert found["runtimes"]["status"] == "lacks"
-    model = builds["pruned"] / "pruned.int8.tflite"
+    model = builds["pruned"] / f"{DEMO}.int8.tflite"
     found = {one["about"]: one for one in json_of("doctor", model, "--target", "pi2", "--fix")}
     assert "tflite-runtime 2.14" in found["runtimes"]["found"] and found[model.name]["status"] == "ok"
     (facts,) = json_of("benchmark", model, "--target", "pi2", "--threads", "1", "--rounds", "1")
@@ -58,9 +58,9 @@ def test_deploy_and_predict_on_the_board(pi2: EmulatedPi, builds: dict[str, Path
     deployed = json_of("deploy", builds["pruned"], "--target", "tflite-runtime")
     assert deployed["runtime"] == "tflite-runtime" and deployed["top1_equal"] == 1.0
     pi2.ssh("cat > digit.png", digit.read_bytes())
-    assert pi2.said("edgecnn/pruned/current/predict digit.png").startswith(f"digit.png: {digits_class()} ")
+    assert pi2.said(f"edgecnn/{DEMO}/current/predict digit.png").startswith(f"digit.png: {digits_class()} ")
 
 
 def test_the_program_runs_by_hand(pi2: EmulatedPi, builds: dict[str, Path], digit: Path) -> None:
-    model = builds["pruned"] / "pruned.int8.tflite"
+    model = builds["pruned"] / f"{DEMO}.int8.tflite"
     by_hand(pi2, "/opt/tflite-runtime/python", model, "tflite-runtime", digit)
