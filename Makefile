@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# A worker may hold a gigabyte; files stay together, since their tests share what is built once.
-PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile
+# A worker may hold a gigabyte; files stay together, since their tests share what is built once. They stay in order,
+# too: else those of few tests come last, which are the slowest, and one worker waits for the other.
+PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test check fuzz chaos mutants coverage format lock bench-training clean help
 
