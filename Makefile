@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# A worker may hold a gigabyte; files stay together, since their tests share what is built once. As they come: xdist
-# would leave those with few tests to the end, among them the longest.
+# A worker may hold a gigabyte; files stay together, since their tests share what is built once. They stay in order,
+# too: else those of few tests come last, which are the slowest, and one worker waits for the other.
 PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test check fuzz chaos mutants coverage format lock bench-training clean help
@@ -23,7 +23,7 @@ check: $(INSTALLED)  ## lint, format, types, import contracts, the files for CI
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-actions action.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows docs/ci/github.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.gitlab-ci docs/ci/gitlab.yml
-	$(BIN)/shellcheck --severity=warning .ci/run .ci/arm-systems .ci/nightly edgecnn/counting/*.sh tests/emulated_pi/*.sh
+	$(BIN)/shellcheck --severity=warning .ci/run .ci/emulated-pi .ci/nightly edgecnn/counting/*.sh tests/emulated_pi/*.sh
 
 fuzz: $(INSTALLED)  ## 200,000 damaged files, read by everything that reads files
 	$(BIN)/python tools/fuzz.py
