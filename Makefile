@@ -23,7 +23,7 @@ check: $(INSTALLED)  ## lint, format, types, import contracts, the files for CI
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-actions action.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows docs/ci/github.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.gitlab-ci docs/ci/gitlab.yml
-	$(BIN)/shellcheck --severity=warning .ci/run .ci/emulated-pi .ci/nightly edgecnn/counting/*.sh tests/emulated_pi/*.sh
+	$(BIN)/shellcheck --severity=warning .ci/run .ci/arm-systems .ci/nightly edgecnn/counting/*.sh tests/emulated_pi/*.sh
 
 fuzz: $(INSTALLED)  ## 200,000 damaged files, read by everything that reads files
 	$(BIN)/python tools/fuzz.py
