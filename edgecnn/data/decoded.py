@@ -23,7 +23,7 @@ from edgecnn import files
 from edgecnn.data import places
 from edgecnn.errors import DataError
 from edgecnn.ondevice import preprocess
-from edgecnn.ondevice.manifest import DeviceError, Preprocessing
+from edgecnn.ondevice.manifest import PictureError, Preprocessing
 from edgecnn.progress import Progress
 
 FOLDER = "pictures"
@@ -143,9 +143,8 @@ def _in_parallel(paths: Sequence[Path], preprocessing: Preprocessing) -> Iterato
     def decoded(path: Path) -> NDArray[Any] | str:
         try:
             return np.ascontiguousarray(preprocess.decode_picture(path, preprocessing))
-        except DeviceError as fault:
-            reason = str(fault.__cause__ or fault).replace(str(path), path.name)
-            return reason.encode("utf-8", "replace").decode()  # of a name that is no UTF-8
+        except PictureError as fault:
+            return fault.reason.encode("utf-8", "replace").decode()  # of a name that is no UTF-8
 
     picture_bytes = preprocessing.height * preprocessing.width * preprocessing.channels
     block = max(16, BLOCK_BYTES // picture_bytes)
