@@ -49,6 +49,7 @@ KbdInteractiveAuthentication no
 PermitRootLogin no
 UseDNS no
 PrintMotd no
+Subsystem sftp internal-sftp
 SetEnv QEMU_CPU=$cpu PIP_CERT=/etc/ssl/certs/ca-certificates.crt
 END
 printf '[127.0.0.1]:%s %s\n' "$port" "$(cut -d' ' -f1,2 "$root/etc/ssh/ssh_host_ed25519_key.pub")" \
