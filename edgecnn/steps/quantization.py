@@ -208,9 +208,10 @@ def qat_stage(shop: Workshop, spec: QatSpec, position: int, quantized: Stage, de
         import onnx
 
         torch_device = shop.torch_device
-        from edgecnn.compress.qat import QatNetwork, read_graph, trained_model
+        from edgecnn.compress.qat import QatNetwork, per_tensor, read_graph, trained_model
 
         model = onnx.load(shop.store.folder(quantized) / QUANTIZED_FILE)
+        model = per_tensor(model) if spec.granularity == "per_tensor" else model
         network = QatNetwork(read_graph(model), weight_bits=int(spec.weights.removeprefix("int")))
         network.to(torch_device)
         settings = finetune_settings(shop.recipe, spec.epochs, spec.learning_rate, position, 0)

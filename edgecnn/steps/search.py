@@ -379,8 +379,12 @@ def quantized_untrained(shop: Workshop, graph: onnx.ModelProto) -> onnx.ModelPro
     pictures = shop.splits.train.images_nhwc[:N_SHAPING_IMAGES]
     images = model_input(pictures, recipe.preprocessing, "NCHW", TensorSpec("", (), "float32"))
     quantized = quantize(graph, images, recipe.quantize).model
-    if recipe.quantized_precision != "int4":
+    if not recipe.qat:
         return quantized
-    from edgecnn.compress.qat import QatNetwork, read_graph, trained_model
+    from edgecnn.compress.qat import QatNetwork, per_tensor, read_graph, trained_model
 
-    return trained_model(quantized, QatNetwork(read_graph(quantized), weight_bits=4))
+    if recipe.qat.granularity == "per_tensor":
+        quantized = per_tensor(quantized)
+    if recipe.quantized_precision == "int4":
+        quantized = trained_model(quantized, QatNetwork(read_graph(quantized), weight_bits=4))
+    return quantized

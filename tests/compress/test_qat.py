@@ -11,9 +11,10 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from export.tflite.agreement import assert_agrees
 from onnx import TensorProto, helper, numpy_helper
 
-from edgecnn.compress.qat import QatNetwork, read_graph, trained_model
+from edgecnn.compress.qat import QatNetwork, per_tensor, read_graph, trained_model
 from edgecnn.compress.qat.network import key_of
 from edgecnn.compress.qat.operators import OPERATORS
 from edgecnn.compress.qat.rounding import fake_quantize
@@ -102,6 +103,45 @@ def test_what_was_not_trained_is_written_back_as_it_was(lenet: onnx.ModelProto) 
     onnx.checker.check_model(written, full_check=True)
     np.testing.assert_array_equal(by_onnxruntime(written, IMAGES), by_onnxruntime(lenet, IMAGES))
     assert [node.op_type for node in written.graph.node] == [node.op_type for node in lenet.graph.node]
+
+
+def scales_of_weights(model: onnx.ModelProto) -> list[int]:
+    return [
+        one.scales.size for one in (*read_graph(model).weights.values(), *read_graph(model).biases.values())
+    ]
+
+
+@pytest.mark.parametrize(("name", "widths"), [("lenet5", LENET), ("squeezenet1_1", SQUEEZED)])
+def test_one_scale_a_layer_is_the_same_network_in_wider_steps(name: str, widths: dict[str, int]) -> None:
+    model = qdq_model(name, widths, trained=False)
+    coarse = per_tensor(model)
+    onnx.checker.check_model(coarse, full_check=True)
+    assert max(scales_of_weights(model)) > 1
+    assert set(scales_of_weights(coarse)) == {1}
+    for before, after in zip(
+        read_graph(model).weights.values(), read_graph(coarse).weights.values(), strict=True
+    ):
+        # Half of the wider step, and a float's rounding.
+        assert np.abs(before.values - after.values).max() <= 0.501 * after.scales[0]
+    for before, after in zip(
+        read_graph(model).biases.values(), read_graph(coarse).biases.values(), strict=True
+    ):
+        assert np.abs(before.values - after.values).max() <= 0.501 * after.scales[0]
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_one_scale_a_layer_is_in_both_files_after_training(lenet: onnx.ModelProto, bits: int) -> None:
+    network = QatNetwork(read_graph(per_tensor(lenet)), weight_bits=bits)
+    train(network, TRAINING, VALIDATION, SETTINGS)
+    written = trained_model(per_tensor(lenet), network)
+    assert set(scales_of_weights(written)) == {1}
+    weights = "int4" if bits == 4 else "as-is"
+    coarse, fine = (convert(model, weights=weights).data for model in (written, lenet))
+    n_channels = sum(LENET[name] for name in ("conv1", "conv2"))
+    # A scale and a zero point of 12 bytes for the weights, a scale of 4 for the bias: of all channels but one.
+    assert len(fine) - len(coarse) >= 16 * (n_channels - 2)
+    for runtime in ("litert", "litert-reference", "tflite-runtime", "tflm"):
+        assert_agrees(written, weights=weights, runtime=runtime, steps=2)
 
 
 @pytest.mark.parametrize("bits", [8, 4])

@@ -93,7 +93,8 @@ def _int4(model: Model) -> None:
             continue
         if data is None or data.quantization is None:
             continue
-        if weights.quantization.axis == _axis_of(operator) and np.abs(weights.data.astype(np.int16)).max() <= 7:
+        one_scale_fits = weights.quantization.axis in (None, _axis_of(operator))
+        if one_scale_fits and np.abs(weights.data.astype(np.int16)).max() <= 7:
             operator.inputs[1] = Tensor(weights.shape, "int4", weights.data, weights.quantization)
             continue
         small = _quantized(weights.quantization.dequantize(weights.data), _axis_of(operator), "int4", 7)
