@@ -55,6 +55,8 @@ class Reader:
         self.batch = batch
         self.opset = _opset(self.model)
         self.values: dict[str, Value] = {}
+        # Of integer activations, the type in the ONNX file: here all are int8.
+        self.integer_types: dict[str, str] = {}
         self.nodes: list[Node] = []
         self.folded_left = _MOST_FOLDED
         self.problems: list[str] = []
@@ -186,19 +188,20 @@ class Reader:
                 f"{dtype} activations" if quantization.is_per_tensor else "activations with one scale a channel"
             )
             raise Unsupported(f"{what} have no TFLite equivalent that the runtimes share; use int8 or uint8")
+        self.integer_types[name] = dtype
         return Value(name, node.data_input().shape, "int8", None, as_int8(quantization, dtype))
 
     def _dequantized(self, name: str, node: Node) -> Value:
         source = node.data_input()
         quantization, dtype = quantization_of(node)
+        if node.input(2) is None:  # Zeros, of the type that was quantized to.
+            dtype = self.integer_types.get(source.name, dtype)
         if dtype not in ("int8", "uint8") or not quantization.is_per_tensor:
             raise Unsupported(f"cannot dequantize {dtype} activations")
         quantization = as_int8(quantization, dtype)
-        if source.quantization is None:
-            source.quantization, source.dtype = (
-                quantization,
-                "int8",
-            )  # An input of the graph that is quantized.
+        if source.quantization is None:  # An input of the graph that is quantized.
+            self.integer_types[source.name] = dtype
+            source.quantization, source.dtype = quantization, "int8"
         elif not source.quantization.same_as(quantization):
             raise Unsupported(
                 f"{source.name} was quantized with another scale or zero point than it is read with"
@@ -226,6 +229,7 @@ class Reader:
         before, clipped = Value(f"{name}_real", integers.shape), Value(f"{name}_clipped", integers.shape)
         after = Value(name, integers.shape, "int8", None, integers.quantization)
         self.values[name] = after
+        self.integer_types[name] = self.integer_types.get(integers.name, "int8")
         self.nodes += [
             Node("DequantizeLinear", [integers], [before], {}, node.name),
             Node("Clip", [before, *limits], [clipped], {}, node.name),

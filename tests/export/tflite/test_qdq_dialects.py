@@ -301,3 +301,43 @@ def test_parameters_that_cover_others():
     both = covering([large, shifted])
     low, high = both.dequantize(np.array([-128, 127]))
     assert low <= 0.3 * (-128 - 5) + 0.2 and high >= 0.3 * (127 + 60) - 0.2
+
+
+def without_zero_points(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model` whose zero points of activations, 0 of uint8, are left out, as ONNX allows."""
+    arrays = initializers(model)
+    for node in model.graph.node:
+        is_zero = len(node.input) == 3 and not arrays.get(node.input[2], np.ones(1)).any()
+        if is_zero and node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            del node.input[2]
+    return model
+
+
+def test_zero_points_left_out_are_zeros_of_the_default_type():
+    """0 of uint8: the file has -128 of int8 there."""
+    net = Net()
+    x = net("Relu", net.input(1, 3, 8, 8))
+    x = net("Relu", net.conv(x, 3, 6, 3))
+    model = qdq(net.model(net("Relu", net.conv(x, 6, 4, 1))))
+    stated = convert(model)
+    conversion = assert_agrees(without_zero_points(model), n=8)
+    assert conversion.outputs[0].zero_point == -128
+    assert conversion.data == stated.data
+
+
+@pytest.mark.parametrize("op", ["Add", "Sub", "Mul"])
+@pytest.mark.parametrize("number", [0.37, -2.5])
+def test_a_number_left_float_is_an_integer_that_stands_for_it_exactly(op: str, number: float):
+    net = Net()
+    x = net.conv(net.input(1, 3, 8, 8), 3, 4, 3)
+    model = qdq(net.model(net(op, x, np.float32(number))))
+    arrays = initializers(model)
+    scalar = next(node for node in model.graph.node if node.op_type == op)
+    made_by = {node.output[0]: node for node in model.graph.node}
+    if scalar.input[1] not in arrays:  # behind a DequantizeLinear: put as the number itself
+        quantized = made_by[scalar.input[1]]
+        model.graph.node.remove(quantized)
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(number), "number"))
+        scalar.input[1] = "number"
+    conversion = assert_agrees(model, n=8)
+    assert codes(conversion.data)[-1] == op.upper(), "in integers, to the end"
