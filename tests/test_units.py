@@ -64,6 +64,7 @@ def test_figures_for_people() -> None:
     assert units.format_ms(99.96) == "100.0 ms" and units.format_ms(100) == "100 ms"
     assert units.format_ms(0.01) == "10 us" and units.format_ms(1) == "1.0 ms"
     assert units.format_size(999) == "999 B" and units.format_size(1_000_000) == "1.00 MB"
+    assert units.format_size(1_500_000) == "1.50 MB"
     assert units.format_share(0.9912) == "99.12 %" and units.format_share(None) == "-"
 
 
