@@ -3,6 +3,7 @@
     python benchmarks/frontier.py
     python benchmarks/frontier.py --rows lenet5_global_int4_5kB --seeds 0 1
     python benchmarks/frontier.py --workers 2           # two builds at a time, each on one thread
+    python benchmarks/frontier.py --seeds 3 4 --add     # beside the seeds that the results have already
 
 Each row is a recipe in benchmarks/frontier/. It is built once for each seed, and the accuracy is that of the
 .tflite file itself on the official 10,000 test images, in LiteRT. Nothing was chosen on these, and every seed
@@ -88,11 +89,26 @@ def row(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
         "accuracy_std": statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0,
         "n_params": runs[0]["n_params"],
         "runtime": runs[0]["runtime"],
-        "recipe": recipe_file.load(RECIPES[name]).recipe.model_dump(mode="json"),
+        "recipe": row_recipe(name),
         "seeds": [
             {key: run[key] for key in ("seed", "accuracy", "validation_accuracy", "size_bytes")} for run in runs
         ],
     }
+
+
+def stored(path: Path) -> list[dict[str, Any]]:
+    """The runs that a file of results holds, of rows whose recipes are still the same."""
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    return [
+        {"name": old["name"], "n_params": old["n_params"], "runtime": old["runtime"], **run}
+        for old in rows
+        if old["name"] in RECIPES and old["recipe"] == row_recipe(old["name"])
+        for run in old["seeds"]
+    ]
+
+
+def row_recipe(name: str) -> dict[str, Any]:
+    return recipe_file.load(RECIPES[name]).recipe.model_dump(mode="json")
 
 
 def told(rows: list[dict[str, Any]]) -> str:
@@ -112,21 +128,33 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("artifacts") / "frontier")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--add", action="store_true", help="keep what --output holds of other seeds and rows")
     options = parser.parse_args()
     first, *others = options.rows
-    runs = []
+    kept = stored(options.output) if options.add else []
+    again = set(product(options.rows, options.seeds))
+    runs = [run for run in kept if (run["name"], run["seed"]) not in again]
     with ProcessPoolExecutor(options.workers) as pool:
         for rows_now, before in (([first], None), (others, first)):
             jobs = [(name, seed, options.work, before) for name, seed in product(rows_now, options.seeds)]
             for run in pool.map(one, jobs):
                 runs.append(run)
+                write(options.output, runs)
                 print(
                     f"{run['name']} seed {run['seed']}: {run['size_bytes']:,} bytes, {run['accuracy']:.2%}",
                     flush=True,
                 )
-    rows = [row(name, [run for run in runs if run["name"] == name]) for name in options.rows]
-    files.write_text(options.output, json.dumps({"rows": rows}, indent=1) + "\n")
-    print(told(rows))
+    print(told(rows_of(runs)))
+
+
+def rows_of(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    by_seed = sorted(runs, key=lambda run: int(run["seed"]))
+    of_rows = {name: [run for run in by_seed if run["name"] == name] for name in RECIPES}
+    return [row(name, its_runs) for name, its_runs in of_rows.items() if its_runs]
+
+
+def write(path: Path, runs: list[dict[str, Any]]) -> None:
+    files.write_text(path, json.dumps({"rows": rows_of(runs)}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
