@@ -101,3 +101,17 @@ def test_a_percentile_cuts_off_the_rare_and_keeps_the_rest() -> None:
     counts[:100], counts[999] = 1_000, 1
     low, high = calibration.percentile(counts, 0.0, 10.0, STEPS)
     assert low == 0 and 0.99 <= high <= 1.02
+
+
+@pytest.mark.parametrize("n_zeros", [0, 1, 10_000_000])
+@pytest.mark.parametrize("low", [0.0, -10.0])
+def test_entropy_cuts_off_the_rare_whatever_the_number_of_zeros(low: float, n_zeros: int) -> None:
+    n = calibration.N_BINS
+    edges = np.linspace(low, 10.0, n + 1)
+    middles = (edges[1:] + edges[:-1]) / 2
+    counts = np.where(np.abs(middles) < 5, np.random.default_rng(0).integers(500, 1500, n), 0)
+    counts[0] = counts[-1] = 1
+    counts[np.argmax(edges[1:] > 0)] = n_zeros
+    bottom, top = calibration.entropy(counts, low, 10.0, STEPS)
+    assert 4.9 <= top <= 5.6
+    assert bottom == 0 if low == 0 else -5.6 <= bottom <= -4.9
