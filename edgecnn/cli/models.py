@@ -42,6 +42,11 @@ from edgecnn.cli.printing import print_json
 )
 @click.option("--debug-names", is_flag=True, help="Keep the names of tensors inside.")
 @click.option(
+    "--unit-scales",
+    is_flag=True,
+    help="Choose the scales inside so that the file holds fewer of them; the integers stay as they are.",
+)
+@click.option(
     "--compare",
     "n_compared",
     default=0,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from edgecnn.errors import QuantizationError
+from edgecnn.export.onnx_constants import share_constants
 
 MOVING_OPS = frozenset(
     {
@@ -149,29 +150,6 @@ def value(constants: dict[str, onnx.TensorProto], name: str) -> float:
 def replace(tensor: onnx.TensorProto, array: NDArray[Any] | np.generic) -> None:
     old_shape = tuple(tensor.dims)
     tensor.CopyFrom(numpy_helper.from_array(np.asarray(array).reshape(old_shape), tensor.name))
-
-
-def share_constants(model: onnx.ModelProto) -> None:
-    """Every constant once: equal type, shape and bytes become one initializer; unused ones go. In place."""
-    graph = model.graph
-    used = {name for node in graph.node for name in node.input}
-    first_of: dict[tuple[int, tuple[int, ...], bytes], str] = {}
-    renamed: dict[str, str] = {}
-    kept = []
-    for tensor in graph.initializer:
-        if tensor.name not in used:
-            continue
-        array = numpy_helper.to_array(tensor)
-        key = (tensor.data_type, tuple(tensor.dims), array.tobytes())
-        if key in first_of:
-            renamed[tensor.name] = first_of[key]
-        else:
-            first_of[key] = tensor.name
-            kept.append(numpy_helper.from_array(array, tensor.name))
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-    for node in graph.node:
-        node.input[:] = [renamed.get(name, name) for name in node.input]
 
 
 def drop_defaults(model: onnx.ModelProto) -> None:

@@ -114,7 +114,7 @@ class Cost:
 
 def tflite(model: onnx.ModelProto, *, weights: str = "as-is") -> bytes:
     """The .tflite file of a float or QDQ model, as the converter writes it."""
-    return convert(model, weights=weights).data
+    return convert(model, weights=weights, unit_scales=True).data
 
 
 def macs(model: onnx.ModelProto) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 from edgecnn import files
 from edgecnn.export.cost import Cost, count, onnx_weight_bytes, tflite_storage, tflite_weight_bytes
 from edgecnn.export.tflite import convert
+from edgecnn.export.unit_scales import unit_scales
 from edgecnn.ondevice.manifest import Manifest, TensorSpec
 from edgecnn.recipe import Recipe
 from edgecnn.records import Artifact
@@ -127,12 +128,18 @@ def _ledger(
 _Written = tuple[bytes, tuple[TensorSpec, ...], tuple[TensorSpec, ...], tuple[str, ...]]
 
 
-def _as_onnx(onnx_path: Path, _: str) -> _Written:
-    return (onnx_path.read_bytes(), *onnx_specs(onnx_path), ())
+def _as_onnx(onnx_path: Path, precision: str) -> _Written:
+    content = onnx_path.read_bytes()
+    if "int" in precision:
+        import onnx
+
+        content = unit_scales(onnx.load_from_string(content)).SerializeToString()
+    return (content, *onnx_specs(onnx_path), ())
 
 
 def _as_tflite(onnx_path: Path, precision: str) -> _Written:
-    conversion = convert(onnx_path, weights="int4" if precision == "int4" else "as-is")
+    weights = "int4" if precision == "int4" else "as-is"
+    conversion = convert(onnx_path, weights=weights, unit_scales=True)
     return conversion.data, conversion.inputs, conversion.outputs, conversion.notes
 
 

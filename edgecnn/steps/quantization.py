@@ -160,7 +160,7 @@ class _Judge:
         from edgecnn.export.tflite import convert
 
         as_tflite = "tflite" in self.shop.recipe.export
-        return len(convert(model).data) if as_tflite else model.ByteSize()
+        return len(convert(model, unit_scales=True).data) if as_tflite else model.ByteSize()
 
     def layers_by_worth(self, attempt: Attempt) -> list[str]:
         """The layers of `attempt`, that first whose quantization costs the most for each of its weights."""

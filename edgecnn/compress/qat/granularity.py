@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from edgecnn.compress.qat.constants import Constants, bias_integers
 from edgecnn.compress.qat.graph import read_graph
+from edgecnn.export.onnx_constants import Constants, bias_integers
 
 LARGEST = 127
 

@@ -10,10 +10,9 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from edgecnn.compress.qat.constants import Constants, bias_integers
 from edgecnn.compress.qat.graph import QuantizedConstant
 from edgecnn.compress.qat.network import QatNetwork, key_of
-from edgecnn.compress.qdq import share_constants
+from edgecnn.export.onnx_constants import Constants, bias_integers, share_constants
 
 
 @torch.inference_mode()

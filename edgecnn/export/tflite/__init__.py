@@ -56,6 +56,7 @@ def convert(
     signature: bool = False,
     metadata: Metadata | None = None,
     debug_names: bool = False,
+    unit_scales: bool = False,
 ) -> Conversion:
     """The TFLite equivalent of an ONNX model, or of the file at a path.
 
@@ -71,6 +72,8 @@ def convert(
     - `keep_nchw_input` leaves image inputs NCHW, at the cost of a TRANSPOSE; otherwise they are NHWC.
     - `signature` adds the signature `serving_default`, `debug_names` the names of internal tensors.
     - `metadata` adds TFLite Model Metadata: see `metadata.Metadata`.
+    - `unit_scales` chooses the scales inside, which the integers do not hang on, for a smaller file: see
+      `edgecnn.export.unit_scales`.
 
     Raises ConversionError, which lists every node that has no TFLite equivalent and why; UsageError for a
     file that is no ONNX model, and for an option that is not known.
@@ -84,6 +87,7 @@ def convert(
         require_known(runtime)
     path, proto = (Path(model), _load(Path(model))) if isinstance(model, str | Path) else (None, model)
     with _no_traceback(path):
+        proto = _with_unit_scales(proto) if unit_scales else proto
         tflite, notes = _lowered(proto, batch=batch, io=io, keep_nchw_input=keep_nchw_input, runtime=runtime)
     shrink_weights(tflite, weights)
     if runtime is not None:
@@ -153,6 +157,12 @@ def _conversion(tflite: Model, data: bytes, notes: list[str]) -> Conversion:
         notes=tuple(notes),
         n_operators=len(tflite.operators),
     )
+
+
+def _with_unit_scales(proto: onnx.ModelProto) -> onnx.ModelProto:
+    from edgecnn.export.unit_scales import unit_scales
+
+    return unit_scales(proto)
 
 
 def _load(path: Path) -> onnx.ModelProto:

@@ -1,4 +1,4 @@
-"""The constants of an ONNX model, replaced node by node."""
+"""The constants of an ONNX model: replaced node by node, and each of them written once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ class Constants:
     def own(self, node: onnx.NodeProto, index: int, array: NDArray[Any]) -> None:
         """`array` as a constant that only input `index` of `node` reads."""
         name = f"{node.output[0]}/{index}"
-        self.arrays[name] = array
+        while name in self.arrays:  # Which another node may read.
+            name += "'"
+        self.arrays[name] = np.asarray(array)
         node.input[index] = name
 
     def requantize(self, name: str, integers: NDArray[Any], scale: NDArray[Any] | np.generic) -> None:
@@ -52,3 +54,26 @@ def bias_integers(values: NDArray[Any], scale: Any) -> NDArray[np.int32]:
     """A bias in whole steps of `scale`, float32 [channels] or one number, as 32 bits hold them."""
     steps: NDArray[Any] = np.rint(values.astype(np.float64) / scale)
     return np.clip(steps, INT32.min, INT32.max).astype(np.int32)
+
+
+def share_constants(model: onnx.ModelProto) -> None:
+    """Every constant once: equal type, shape and bytes become one initializer; unused ones go. In place."""
+    graph = model.graph
+    used = {name for node in graph.node for name in node.input}
+    first_of: dict[tuple[int, tuple[int, ...], bytes], str] = {}
+    renamed: dict[str, str] = {}
+    kept = []
+    for tensor in graph.initializer:
+        if tensor.name not in used:
+            continue
+        array = numpy_helper.to_array(tensor)
+        key = (tensor.data_type, tuple(tensor.dims), array.tobytes())
+        if key in first_of:
+            renamed[tensor.name] = first_of[key]
+        else:
+            first_of[key] = tensor.name
+            kept.append(numpy_helper.from_array(array, tensor.name))
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
