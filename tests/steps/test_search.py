@@ -259,7 +259,7 @@ def test_the_bytes_foreseen_are_those_of_a_trained_network_whose_biases_begin_at
     quantized = quantization.quantize_stage(shop, recipe.quantize, 1, dense, dense)
     for stage in (dense, quantized):
         shop.store.run(stage)
-    real = tflite.convert(shop.store.folder(quantized) / quantization.QUANTIZED_FILE).data
+    real = tflite.convert(shop.store.folder(quantized) / quantization.QUANTIZED_FILE, unit_scales=True).data
     spec = next(step.search for step in recipe.compress if isinstance(step, SearchStep))
     foreseen = search._Search(shop, spec, 0, dense, tmp_path)._space().cost(tuple(widths))
     assert foreseen == len(real)
