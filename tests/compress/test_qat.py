@@ -170,7 +170,7 @@ def test_training_makes_up_for_four_bits(lenet: onnx.ModelProto) -> None:
                 torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)) * weight.std() / 2
             )
     spoilt = evaluate(network, VALIDATION)
-    train(network, TRAINING, VALIDATION, replace(SETTINGS, epochs=4))
+    train(network, TRAINING, VALIDATION, replace(SETTINGS, epochs=12))
     assert spoilt < 0.9 < 0.95 < evaluate(network, VALIDATION)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 
@@ -23,5 +25,41 @@ def fake_quantize(
     What is clipped has no gradient; `scale`, a float or [channels, 1, ...], has that of "Learned step size
     quantization", equation 3.
     """
-    steps = (values / scale).clamp(low - zero_point, high - zero_point)
-    return round_through(steps) * scale
+    limits = low - zero_point, high - zero_point
+    result: torch.Tensor = _FakeQuantize.apply(values, scale, *limits)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _FakeQuantize(torch.autograd.Function):
+    """In few passes over the tensor: one for each operation, and its gradient, would be most of a training step
+    of a small network.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor, scale: torch.Tensor, low: int, high: int) -> torch.Tensor:
+        result = (values / scale).round_().clamp_(low, high).mul_(scale)
+        ctx.save_for_backward(values, scale, result)
+        ctx.limits = (low, high)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:
+        values, scale, result = ctx.saved_tensors
+        low, high = ctx.limits
+        if scale.numel() == 1:
+            # The gradient of clamp(values, low * scale, high * scale), in one pass.
+            limits = low * float(scale), high * float(scale)
+            passed = torch.ops.aten.hardtanh_backward(gradient, values, *limits)
+            product = (_dot(gradient, result) - _dot(passed, values)).reshape(scale.shape)
+        else:
+            passed = gradient * ((values > low * scale) & (values < high * scale))
+            product = (gradient * result - passed * values).sum_to_size(scale.shape)
+        # Inside, the scale's share is round(v / s) - v / s; outside it is the limit, which is the result's.
+        return passed, product / scale, None, None
+
+
+def _dot(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """The sum of the products, images taken in the order of `channels_last`, as they mostly lie in memory."""
+    if one.ndim == 4:
+        one, other = one.permute(0, 2, 3, 1), other.permute(0, 2, 3, 1)
+    return torch.dot(one.reshape(-1), other.reshape(-1))
