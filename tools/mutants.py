@@ -48,6 +48,7 @@ class Part:
 
 CONVERTER_TESTS = (
     "tests/export/tflite/test_operators.py",
+    "tests/export/tflite/test_operator_corners.py",
     "tests/export/tflite/test_options.py",
     "tests/export/tflite/test_exact.py",
     "tests/export/tflite/test_qdq_dialects.py",
