@@ -67,6 +67,16 @@ def test_other_interfaces_agree_too(models: dict[str, Path], tmp_path: Path, io:
     assert facts["comparison"]["agrees"]
 
 
+def test_scales_that_are_chosen_make_a_smaller_file_that_agrees(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    result = run(models["int8"], "-o", tmp_path / "m.tflite", "--unit-scales", "--compare", "20", "--json")
+    assert result.exit_code == 0, result.output
+    facts = json.loads(result.stdout)
+    assert facts["comparison"]["agrees"]
+    assert facts["size_bytes"] < len(convert(models["int8"]).data)
+
+
 def test_weights_in_fewer_bits_are_compared_but_not_judged(models: dict[str, Path], tmp_path: Path) -> None:
     result = run(models["float"], "-o", tmp_path / "m.tflite", "--weights", "int8", "--compare", "5")
     assert result.exit_code == 0
