@@ -4,8 +4,8 @@
     python benchmarks/start.py --rounds 20
 
 Each command is started anew in every round, in turn with the others, on one model file of the repository's
-demo (build it first: make demo), the last two on forty SqueezeNets. Times are of the processor, user and system together, which other processes
-lengthen less than they do the clock's; medians over the rounds.
+demo (build it first: make demo), the last two on forty SqueezeNets. Times are of the processor, user and system
+together, which other processes lengthen less than they do the clock's; medians over the rounds.
 """
 
 from __future__ import annotations
