@@ -45,11 +45,17 @@ class TwoNodes:
         self.nodes = [self.cluster.add_node(num_cpus=1) for _ in range(2)]
         self.workers = RayCluster(self.cluster.address)
 
-    def kill_one_when(self, is_time: Callable[[], bool]) -> threading.Thread:
+    def kill_one_when(
+        self, is_time: Callable[[], bool], then: Callable[[str], object] = str
+    ) -> threading.Thread:
+        """Kills a node as soon as `is_time`, and then tells its id."""
+
         def watch() -> None:
             while not is_time():
                 time.sleep(0.05)
-            self.cluster.remove_node(self.nodes.pop(), allow_graceful=False)
+            killed = self.nodes.pop()
+            self.cluster.remove_node(killed, allow_graceful=False)
+            then(killed.node_id)
 
         thread = threading.Thread(target=watch, daemon=True)
         thread.start()
@@ -76,7 +82,10 @@ def marked(job: tuple[Path, int]) -> tuple[int, str]:
     folder, n = job
     node = ray.get_runtime_context().get_node_id()
     (folder / f"{n}.{node}").touch()
-    time.sleep(3)
+    # None ends before one node is killed, and none there: a worker lives on for a moment without its node.
+    killed, until = folder.parent / "killed", time.monotonic() + 60
+    while time.monotonic() < until and (not killed.exists() or killed.read_text() in ("", node)):
+        time.sleep(0.05)
     return n * n, node
 
 
@@ -87,12 +96,16 @@ def fails(n: int) -> int:
 
 
 def test_jobs_lost_with_their_node_are_done_on_another(two_nodes: TwoNodes, tmp_path: Path) -> None:
+    folder = tmp_path / "begun"
+    folder.mkdir()
     # Both nodes are at work.
-    killing = two_nodes.kill_one_when(lambda: len({path.suffix for path in tmp_path.iterdir()}) == 2)
-    found = dict(two_nodes.workers.run(marked, [(tmp_path, n) for n in range(6)]))
+    killing = two_nodes.kill_one_when(
+        lambda: len({path.suffix for path in folder.iterdir()}) == 2, then=(tmp_path / "killed").write_text
+    )
+    found = dict(two_nodes.workers.run(marked, [(folder, n) for n in range(6)]))
     killing.join(timeout=60)
     assert {position: square for position, (square, _) in found.items()} == {n: n * n for n in range(6)}
-    begun = [path.name.split(".")[0] for path in tmp_path.iterdir()]
+    begun = [path.name.split(".")[0] for path in folder.iterdir()]
     assert len(set(begun)) == 6 and len(begun) > 6, "one was begun on the node that died, and again elsewhere"
 
 
