@@ -157,8 +157,8 @@ class QatSpec(FinetuneSpec):
     )
     granularity: Literal["per_channel", "per_tensor"] = Field(
         "per_channel",
-        description="scales of weights; per_tensor saves 16 bytes a channel, of which the smallest files"
-        " are made by a ninth, and training makes up for the wider steps",
+        description="scales of weights; per_tensor saves the 12 to 16 bytes a channel that they take in the"
+        " file, and training makes up for the wider steps",
     )
 
 

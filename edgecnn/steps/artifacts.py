@@ -128,12 +128,13 @@ def _ledger(
 _Written = tuple[bytes, tuple[TensorSpec, ...], tuple[TensorSpec, ...], tuple[str, ...]]
 
 
-def _as_onnx(onnx_path: Path, precision: str) -> _Written:
-    content = onnx_path.read_bytes()
-    if "int" in precision:
-        import onnx
+def _as_onnx(onnx_path: Path, _: str) -> _Written:
+    """With the scales that the .tflite file has; a float model as it is, byte for byte."""
+    import onnx
 
-        content = unit_scales(onnx.load_from_string(content)).SerializeToString()
+    model = onnx.load(onnx_path)
+    chosen = unit_scales(model)
+    content = onnx_path.read_bytes() if chosen is model else chosen.SerializeToString()
     return (content, *onnx_specs(onnx_path), ())
 
 

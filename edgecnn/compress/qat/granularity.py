@@ -14,8 +14,8 @@ LARGEST = 127
 def per_tensor(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of the QDQ `model` whose weights and biases have one scale a layer.
 
-    In a .tflite file the scales and zero points of a channel take 16 bytes, those of its bias included: a ninth
-    of the smallest networks. Training must make up for the steps that are too wide for some channels.
+    In a .tflite file the scale and zero point of a channel take 12 bytes, 16 where its bias has a scale of its
+    own. Training must make up for the steps that are too wide for some channels.
     Raises QuantizationError for a graph that cannot be trained quantized.
     """
     graph = read_graph(model)
