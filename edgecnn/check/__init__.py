@@ -138,8 +138,15 @@ def update(
         raise UsageError("there is no such folder", where=str(path.parent), fix="make it, or name another")
     before = baseline.read(path) if path.exists() else Baseline()
     known, _ = _figures_of(models.find(paths, path.parent), path.parent, counts_path)
+    allowed = baseline.allowances_of(before, path, {})
     written = {
-        name: one.model_copy(update={"ledger": why.ledger_of(path.parent / name)})
+        name: one.model_copy(
+            update={
+                "ledger": why.ledger_of(path.parent / name),
+                # What nobody judges would only be another number in every diff.
+                "latency": {} if allowed.of(name, "latency").is_any else one.latency,
+            }
+        )
         for name, one in known.items()
         if one is not None
     }

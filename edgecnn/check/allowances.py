@@ -1,4 +1,4 @@
-"""How much worse a figure may get against the baseline: "+2 %", "+500 B", "-0.1 pt"; by metric and by model."""
+"""How much worse a figure may get against the baseline: "+2 %", "+500 B", "any"; by metric and by model."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from edgecnn.errors import UsageError
 
 _SHARE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 _WHOLE = re.compile(r"\s*(\d{1,20})\s*")
+ANY = "any"
+"""For figures that nobody judges: the milliseconds of a machine that is shared with others."""
+
 _LSB = re.compile(r"\s*(\d+)\s*LSB\s*")
 
 
@@ -58,11 +61,18 @@ METRICS: dict[str, Metric] = {
 
 @dataclass(frozen=True)
 class Allowance:
-    """`amount` is a share of the figure before where `is_share`, else in the metric's unit; never negative."""
+    """`amount` is a share of the figure before where `is_share`, else in the metric's unit; never negative.
+
+    Infinite where any loss is allowed.
+    """
 
     amount: float
     is_share: bool
     text: str
+
+    @property
+    def is_any(self) -> bool:
+        return math.isinf(self.amount)
 
     def of(self, before: float) -> float:
         """What may be lost from a figure of `before`."""
@@ -72,10 +82,12 @@ class Allowance:
 def parse(metric: str, text: object) -> Allowance:
     """The allowance in `text`, such as "+2 %" for size. Raises ValueError that says what is expected."""
     known = METRICS[metric]
-    expected = f"expected {known.example}"
+    expected = f"expected {known.example}, or {ANY}"
     if not isinstance(text, str):
         raise ValueError(expected)
     stripped = text.strip()
+    if stripped == ANY:
+        return Allowance(math.inf, False, ANY)
     if stripped[:1] != known.sign:
         worse = "grows" if known.sign == "+" else "falls"
         raise ValueError(f"{expected}: with {known.sign}, as {metric} gets worse when it {worse}")

@@ -102,14 +102,15 @@ def _compared(
     n_images: int | None = None,
 ) -> Finding | None:
     """A figure that only one side has: gone it is `missing`, new it is only told."""
-    if before is None:
-        said = "the baseline has no figure"
-        return (
-            Finding(name, metric, "baseline", "not compared", now=now, said=said) if now is not None else None
-        )
+    if before is None and now is None:
+        return None
     kind = metric.partition(" ")[0]  # "latency host litert" is allowed what latency is
+    allowance = allowances.of(name, kind)
+    if before is None or allowance.is_any:
+        said = f"any {kind} is allowed" if allowance.is_any else "the baseline has no figure"
+        return Finding(name, metric, "baseline", "not compared", before, now, said=said)
     sign = 1 if METRICS[kind].sign == "+" else -1
-    allowed = allowances.of(name, kind).of(before)
+    allowed = allowance.of(before)
     limit = before + sign * allowed
     if now is None:
         said = "the baseline has this figure, and it was not measured"
@@ -200,7 +201,7 @@ def _time(
     reason = _why_not_comparable(now, was)
     if reason:
         return Finding(name, metric, "baseline", "not compared", before, ms, said=reason)
-    if now and was and now.refused:
+    if now and was and now.refused and not allowances.of(name, "latency").is_any:
         return Finding(name, metric, "baseline", "refused", before, ms, said=now.refused)
     return _compared(name, metric, ms, before, allowances)
 

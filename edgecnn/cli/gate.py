@@ -34,7 +34,10 @@ CHECKED = click.argument("paths", nargs=-1, required=True, metavar="PATH...", ty
 @click.option("--budget", "budget_path", type=PATH, metavar="FILE", help="A YAML file of limits by model.")
 @COUNTS
 @click.option(
-    "--allow", multiple=True, metavar="METRIC=AMOUNT", help="What may be lost: 'size=+2 %' (may be repeated)."
+    "--allow",
+    multiple=True,
+    metavar="METRIC=AMOUNT",
+    help="What may be lost: 'size=+2 %', latency=any (may be repeated).",
 )
 @click.option("--allow-missing", is_flag=True, help="Models or figures that are new or gone do not fail.")
 @click.option(

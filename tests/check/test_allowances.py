@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +26,8 @@ from edgecnn.errors import UsageError
         ("max_lsb", "+1 LSB", 3, 1),
         ("latency", "+10 %", 2.0, 0.2),
         ("latency", "+80 us", 2.0, 0.08),
+        ("latency", "any", 2.0, math.inf),
+        ("accuracy", " any ", 0.99, math.inf),
     ],
 )
 def test_what_a_text_allows(metric: str, text: str, before: float, allowed: float) -> None:
@@ -39,7 +43,8 @@ def test_what_a_text_allows(metric: str, text: str, before: float, allowed: floa
         ("size", "+-5 B", "expected +2 % or +500 B"),
         ("size", "+", "expected a number with its unit"),
         ("size", "", "expected +2 % or +500 B"),
-        ("size", 5, "expected +2 % or +500 B"),
+        ("size", 5, "expected +2 % or +500 B, or any"),
+        ("size", "+any", "expected a number with its unit"),
         ("size", "+" + "9" * 400 + " %", "the number is too large"),
         ("accuracy", "+0.1 pt", "with -, as accuracy gets worse when it falls"),
         ("accuracy", "-1 %", "expected -0.1 pt"),

@@ -115,6 +115,23 @@ def test_times_that_something_spoiled_are_refused_and_not_kept() -> None:
     assert statuses("b", exit_code=0)[INT8, "latency host litert"] == "not compared"
 
 
+def test_times_that_nobody_judges_neither_fail_nor_are_kept() -> None:
+    accepted()
+    build(Path("b"), median=9.0, **SPOILED)
+    assert statuses("b", "--allow", "latency=any", exit_code=0)[INT8, "latency host litert"] == "not compared"
+    build(Path("b"), latency_ms=None)
+    assert statuses("b", "--allow", "latency=any", exit_code=0)[INT8, "latency host litert"] == "not compared"
+    BASELINE.write_text(
+        json.dumps({**json.loads(BASELINE.read_text()), "allow": {"default": {"latency": "any"}}})
+    )
+    build(Path("b"))
+    assert run("baseline", "update", "b").exit_code == 0
+    assert "latency" not in json.loads(BASELINE.read_text())["models"][INT8]
+    build(Path("b"), median=9.0)
+    assert statuses("b", exit_code=0)[INT8, "latency host litert"] == "not compared"
+    assert "any latency is allowed" in run("check", "b").stdout
+
+
 def test_times_of_a_board_are_of_that_board() -> None:
     """The report's environment is that of its first target."""
     board = {**ENVIRONMENT, "target": "pi3", "cpu_model": "Cortex-A53"}
