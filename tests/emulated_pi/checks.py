@@ -19,6 +19,8 @@ from edgecnn.targets import zipapp
 from edgecnn.targets.host import HostTarget
 
 DEMO = "mnist_lenet5_int8"
+N_IMAGES = [("pruned", 1000), ("dense", 200)]
+"""Test images of each build: the thousand with one thread, the others with one for each core, too."""
 
 
 def digits_class() -> str:

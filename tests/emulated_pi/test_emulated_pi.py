@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cli.commands import run
-from emulated_pi.checks import DEMO, by_hand, digits_class, json_of, with_one_thread
+from emulated_pi.checks import DEMO, N_IMAGES, by_hand, digits_class, json_of, with_one_thread
 from emulated_pi.emulated_board import EmulatedPi
 
 from edgecnn.build_folder import read_report
@@ -38,7 +38,7 @@ def test_doctor_says_what_a_fresh_board_lacks_and_installs_it(pi4: EmulatedPi, b
 ALL_KEYS = {"dense.fp32.onnx", "fp32.onnx", "int8.onnx", "fp32.tflite", "int8.tflite"}
 
 
-@pytest.mark.parametrize("build", ["dense", "pruned"])
+@pytest.mark.parametrize(("build", "n_images"), N_IMAGES)
 @pytest.mark.parametrize(
     ("target", "runtimes", "keys"),
     [
@@ -47,22 +47,23 @@ ALL_KEYS = {"dense.fp32.onnx", "fp32.onnx", "int8.onnx", "fp32.tflite", "int8.tf
     ],
 )
 @pytest.mark.usefixtures("pi4")
-def test_a_thousand_test_images_there_and_here(
+def test_test_images_there_and_here(
     builds: dict[str, Path],
     build: str,
+    n_images: int,
     target: str,
     runtimes: set[str],
     keys: set[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if build == "dense":
+    if n_images == 1000:
         with_one_thread(monkeypatch)
-    result = run("validate", builds[build], "--target", target, "--samples", "1000", "--json")
+    result = run("validate", builds[build], "--target", target, "--samples", str(n_images), "--json")
     assert result.exit_code == 0, result.output
     report = Report.model_validate_json(result.stdout)
     assert report.environment["cpu_model"] == "Cortex-A72" and report.environment["emulated"]
     measured = [m for artifact in report.artifacts for m in artifact.measurements]
-    assert {(m.n_images, m.emulated, m.target) for m in measured} == {(1000, True, target)}
+    assert {(m.n_images, m.emulated, m.target) for m in measured} == {(n_images, True, target)}
     assert min(m.accuracy for m in measured) > 0.95
     assert {m.runtime for m in measured} == set(report.environment["runtimes"]) == runtimes
     # tflite-runtime is built for numpy 1, and brings one along.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cli.commands import run
-from emulated_pi.checks import DEMO, by_hand, digits_class, json_of, with_one_thread
+from emulated_pi.checks import DEMO, N_IMAGES, by_hand, digits_class, json_of, with_one_thread
 from emulated_pi.emulated_board import EmulatedPi
 
 from edgecnn.records import Report
@@ -33,19 +33,20 @@ def test_doctor_installs_the_one_runtime_that_there_is(builds: dict[str, Path]) 
     assert facts["runtime"] == "tflite-runtime" and facts["emulated"] and facts["environment"]["bits"] == 32
 
 
-@pytest.mark.parametrize("build", ["dense", "pruned"])
+@pytest.mark.parametrize(("build", "n_images"), N_IMAGES)
 @pytest.mark.usefixtures("pi2")
-def test_a_thousand_test_images_there_and_here(
-    builds: dict[str, Path], build: str, monkeypatch: pytest.MonkeyPatch
+def test_test_images_there_and_here(
+    builds: dict[str, Path], build: str, n_images: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if build == "dense":
+    if n_images == 1000:
         with_one_thread(monkeypatch)
-    result = run("validate", builds[build], "--target", "tflite-runtime", "--samples", "1000", "--json")
+    samples = ("--samples", str(n_images))
+    result = run("validate", builds[build], "--target", "tflite-runtime", *samples, "--json")
     assert result.exit_code == 0, result.output
     report = Report.model_validate_json(result.stdout)
     assert report.environment["bits"] == 32 and report.environment["emulated"]
     measured = [m for artifact in report.artifacts for m in artifact.measurements]
-    assert {(m.n_images, m.emulated, m.runtime) for m in measured} == {(1000, True, "tflite-runtime")}
+    assert {(m.n_images, m.emulated, m.runtime) for m in measured} == {(n_images, True, "tflite-runtime")}
     assert min(m.accuracy for m in measured) > 0.95
     assert sorted(record.artifact for record in report.board_parity) == ["fp32.tflite", "int8.tflite"]
     for record in report.board_parity:

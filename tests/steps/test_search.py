@@ -248,7 +248,7 @@ def test_a_search_in_which_everything_diverges_says_so(
 
 
 def test_the_bytes_foreseen_are_those_of_a_trained_network_whose_biases_begin_at_zero(
-    digits: Path, tmp_path: Path
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     widths = [16, *[8, 16, 16] * 8]
     text = RECIPE.replace("{lenet5: {widths: [4, 8, 24, 16]}}", f"{{squeezenet1_1: {{widths: {widths}}}}}")
@@ -261,5 +261,8 @@ def test_the_bytes_foreseen_are_those_of_a_trained_network_whose_biases_begin_at
         shop.store.run(stage)
     real = tflite.convert(shop.store.folder(quantized) / quantization.QUANTIZED_FILE, unit_scales=True).data
     spec = next(step.search for step in recipe.compress if isinstance(step, SearchStep))
-    foreseen = search._Search(shop, spec, 0, dense, tmp_path)._space().cost(tuple(widths))
-    assert foreseen == len(real)
+    asked = search._Search(shop, spec, 0, dense, tmp_path)
+    # How the graph grows with each layer is not asked here: it is exported as it is, and not narrower 25 times.
+    as_it_is = asked._untrained(tuple(widths))
+    monkeypatch.setattr(asked, "_untrained", lambda _: as_it_is)
+    assert asked._space().cost(tuple(widths)) == len(real)
