@@ -1,6 +1,7 @@
 """`python3 -m edgecnn.ondevice VERB ...`: does one thing and prints one JSON object as its last line.
 
-A fault is an object too: {"error": what, "fix": how to mend it}, with exit code 3.
+A fault is an object too: {"error": what, "fix": how to mend it}, with exit code 3. Each verb imports what
+it needs: a board compiles all of that at every start.
 """
 
 from __future__ import annotations
@@ -14,33 +15,18 @@ import time
 import traceback
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, NoReturn, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NoReturn, Optional, Tuple, Union
 
 import numpy as np
 
-from edgecnn.ondevice import environment
-from edgecnn.ondevice.benchmark import Plan, benchmark
-from edgecnn.ondevice.camera import frames
-from edgecnn.ondevice.evaluate import evaluate
 from edgecnn.ondevice.letters import printable
 from edgecnn.ondevice.limits import LONGEST_CPU_S, limit_memory, limit_processor
-from edgecnn.ondevice.manifest import DeviceError, Manifest
-from edgecnn.ondevice.marked import run_marked
-from edgecnn.ondevice.memory import peak_memory
-from edgecnn.ondevice.predict import (
-    Prediction,
-    Unreadable,
-    as_text,
-    classify_or_tell,
-    own_manifest,
-    picture_files,
-    preferred_runtime,
-    told_unreadable,
-)
-from edgecnn.ondevice.preprocess import load_images
-from edgecnn.ondevice.run import run
-from edgecnn.ondevice.runtimes import RUNTIMES, load_model, require_file
-from edgecnn.ondevice.survey import survey
+from edgecnn.ondevice.manifest import DeviceError, Manifest, own_manifest, require_file
+from edgecnn.ondevice.plan import Plan
+from edgecnn.ondevice.runtimes import RUNTIMES, load_model, preferred_runtime
+
+if TYPE_CHECKING:
+    from edgecnn.ondevice.predict import Prediction, Unreadable
 
 EXIT_FAULT = 3
 EXIT_INTERRUPTED = 130
@@ -177,14 +163,21 @@ def _add_guesses(verb: argparse.ArgumentParser) -> None:
 
 
 def _probe(options: argparse.Namespace) -> Dict[str, Any]:
+    from edgecnn.ondevice import environment
+
     return environment.probe()
 
 
 def _survey(options: argparse.Namespace) -> Dict[str, Any]:
+    from edgecnn.ondevice.survey import survey
+
     return survey()
 
 
 def _evaluate(options: argparse.Namespace) -> Dict[str, Any]:
+    from edgecnn.ondevice.evaluate import evaluate
+    from edgecnn.ondevice.preprocess import load_images
+
     images = load_images(options.images)
     manifest = _manifest(options)
     start = time.perf_counter()
@@ -204,11 +197,15 @@ def _evaluate(options: argparse.Namespace) -> Dict[str, Any]:
 
 
 def _benchmark(options: argparse.Namespace) -> Dict[str, Any]:
+    from edgecnn.ondevice.benchmark import benchmark
+
     plan = Plan(**{field.name: getattr(options, field.name) for field in fields(Plan)})
     return benchmark(options.model, _runtime(options), options.threads, plan)
 
 
 def _run(options: argparse.Namespace) -> Dict[str, Any]:
+    from edgecnn.ondevice.run import run
+
     require_file(options.model)
     try:
         with np.load(options.inputs, allow_pickle=False) as file:
@@ -236,19 +233,27 @@ def _write(path: Path, content: io.BytesIO) -> None:
 
 
 def _memory(options: argparse.Namespace) -> Dict[str, Any]:
+    from edgecnn.ondevice.memory import peak_memory
+
     return peak_memory(options.model, _runtime(options), options.threads)
 
 
 def _marked(options: argparse.Namespace) -> Dict[str, Any]:
+    from edgecnn.ondevice.marked import run_marked
+
     return run_marked(options.model, options.runtime, options.runs)
 
 
 def _predict(options: argparse.Namespace) -> Dict[str, Any]:
+    from edgecnn.ondevice.predict import picture_files
+
     pictures = picture_files(options.pictures)
     return _classify_all(options, ((picture, None) for picture in pictures))
 
 
 def _camera(options: argparse.Namespace) -> Dict[str, Any]:
+    from edgecnn.ondevice.camera import frames
+
     return _classify_all(options, frames(options.frames))
 
 
@@ -259,6 +264,8 @@ def _classify_all(
 
     With --text: raises DeviceError where none of them can be read.
     """
+    from edgecnn.ondevice.predict import Prediction, as_text, classify_or_tell
+
     manifest = _manifest(options)
     runtime = load_model(_runtime(options), options.model, options.threads)
     predictions = []
@@ -277,6 +284,8 @@ def _classify_all(
 
 def _tell_unreadable(predictions: List[Union[Prediction, Unreadable]]) -> None:
     """Which pictures were left out, for a person. Raises DeviceError where these are all."""
+    from edgecnn.ondevice.predict import Unreadable, told_unreadable
+
     broken = [one for one in predictions if isinstance(one, Unreadable)]
     if not broken:
         return

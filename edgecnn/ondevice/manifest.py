@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -150,6 +151,26 @@ class Manifest:
                 f"no manifest beside {model.name}: {fault.strerror}: {path}",
                 "copy the .json file that lies beside the model, too",
             ) from fault
+
+
+def require_file(model: Path) -> None:
+    """Raises DeviceError where there is no file."""
+    if not model.is_file():
+        raise DeviceError(f"no such model file: {model}", "check the path")
+
+
+def own_manifest(model: Path) -> Manifest:
+    """The manifest beside the model file. Raises DeviceError where it is missing or of another file."""
+    require_file(model)
+    manifest = Manifest.read_for(model)
+    found = hashlib.sha256(model.read_bytes()).hexdigest()
+    if found != manifest.file_sha256:
+        raise DeviceError(
+            f"{model.name} is not the file that its manifest describes"
+            f" (sha256 {found[:12]}..., manifest {manifest.file_sha256[:12]}...)",
+            "copy model and manifest together, or rebuild the artifact",
+        )
+    return manifest
 
 
 def _no_manifest(fault: Exception) -> DeviceError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from edgecnn.ondevice.evaluate import evaluate_loaded
 from edgecnn.ondevice.letters import printable
 from edgecnn.ondevice.manifest import DeviceError, Manifest, PictureError, TensorSpec
 from edgecnn.ondevice.preprocess import PICTURE_SUFFIXES, decode_picture, dequantize
-from edgecnn.ondevice.runtimes import available_runtimes, format_of, load_model, require_file
+from edgecnn.ondevice.runtimes import load_model, preferred_runtime
 from edgecnn.ondevice.runtimes.runtime import Runtime
 
 MOST_NAMED = 100
@@ -111,30 +110,6 @@ def told_unreadable(broken: Sequence[Unreadable], n_pictures: int) -> str:
     named = ", ".join(f"{Path(one.picture).name} ({one.error})" for one in broken[:MOST_NAMED])
     more = f" and {len(broken) - MOST_NAMED:,} more" if len(broken) > MOST_NAMED else ""
     return f"{counted} cannot be read: {named}{more}"
-
-
-def own_manifest(model: Path) -> Manifest:
-    """The manifest beside the model file. Raises DeviceError where it is missing or of another file."""
-    require_file(model)
-    manifest = Manifest.read_for(model)
-    found = hashlib.sha256(model.read_bytes()).hexdigest()
-    if found != manifest.file_sha256:
-        raise DeviceError(
-            f"{model.name} is not the file that its manifest describes"
-            f" (sha256 {found[:12]}..., manifest {manifest.file_sha256[:12]}...)",
-            "copy model and manifest together, or rebuild the artifact",
-        )
-    return manifest
-
-
-def preferred_runtime(model: Path) -> str:
-    """The first installed runtime for the file. Raises DeviceError where there is none."""
-    model_format = format_of(model)
-    names = available_runtimes(model_format)
-    if not names:
-        package = "onnxruntime" if model_format == "onnx" else "ai-edge-litert"
-        raise DeviceError(f"no runtime for .{model_format} files is installed", f"pip install {package}")
-    return names[0]
 
 
 def picture_files(paths: Sequence[Path]) -> List[Path]:

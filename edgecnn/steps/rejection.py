@@ -15,7 +15,8 @@ from edgecnn.data import Dataset
 from edgecnn.errors import TargetError
 from edgecnn.ondevice.evaluate import evaluate
 from edgecnn.ondevice.manifest import DeviceError, Manifest
-from edgecnn.ondevice.predict import preferred_runtime, probabilities
+from edgecnn.ondevice.predict import probabilities
+from edgecnn.ondevice.runtimes import preferred_runtime
 from edgecnn.records import Artifact, Measurement, Rejection
 from edgecnn.steps.manifests import read_manifest
 

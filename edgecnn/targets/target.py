@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from edgecnn import files
 from edgecnn.errors import TargetError
-from edgecnn.ondevice.manifest import DeviceError, Manifest
-from edgecnn.ondevice.predict import Prediction, Unreadable, own_manifest, picture_files, told_unreadable
+from edgecnn.ondevice.manifest import DeviceError, Manifest, own_manifest
+from edgecnn.ondevice.predict import Prediction, Unreadable, picture_files, told_unreadable
 from edgecnn.targets import answers
 from edgecnn.targets.answers import Launch
 from edgecnn.targets.doubts import warnings_for

@@ -12,7 +12,6 @@ import tiny_models
 
 from edgecnn.ondevice import benchmark as module
 from edgecnn.ondevice.benchmark import (
-    Plan,
     WarmUp,
     benchmark,
     example_input,
@@ -21,6 +20,7 @@ from edgecnn.ondevice.benchmark import (
     warm_up,
 )
 from edgecnn.ondevice.manifest import DeviceError, TensorSpec
+from edgecnn.ondevice.plan import Plan
 
 
 class ScriptedRuntime:

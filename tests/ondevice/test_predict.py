@@ -16,18 +16,18 @@ from pictures_for_tests import truncated_jpeg
 from PIL import Image
 
 from edgecnn.ondevice import predict as module
+from edgecnn.ondevice import runtimes
 from edgecnn.ondevice.manifest import DeviceError, PictureError
 from edgecnn.ondevice.predict import (
     Unreadable,
     classify_or_tell,
     picture_files,
     predict,
-    preferred_runtime,
     softmax,
     told_unreadable,
 )
 from edgecnn.ondevice.preprocess import decode_picture
-from edgecnn.ondevice.runtimes import load_model
+from edgecnn.ondevice.runtimes import load_model, preferred_runtime
 
 PICTURE = tiny_models.random_images(1)[0]
 
@@ -113,7 +113,7 @@ def test_bad_paths(tmp_path: Path):
 
 
 def test_no_runtime_at_all(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "available_runtimes", lambda model_format: ())
+    monkeypatch.setattr(runtimes, "available_runtimes", lambda model_format: ())
     with pytest.raises(DeviceError, match=r"no runtime for \.tflite files") as caught:
         preferred_runtime(Path("a.tflite"))
     assert caught.value.fix == "pip install ai-edge-litert"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tiny_models
 
-from edgecnn.ondevice import __main__ as module
+from edgecnn.ondevice import environment
 from edgecnn.ondevice.__main__ import main
 
 IMAGES = tiny_models.random_images(5)
@@ -148,7 +148,7 @@ def test_an_unexpected_fault_is_told_with_its_kind(verb, monkeypatch: pytest.Mon
     def broken() -> dict:
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr(module.environment, "probe", broken)
+    monkeypatch.setattr(environment, "probe", broken)
     assert verb("probe") == (3, {"error": "ZeroDivisionError: division by zero", "fix": None})
 
 
@@ -156,7 +156,7 @@ def test_an_interrupt_says_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     def interrupted() -> dict:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module.environment, "probe", interrupted)
+    monkeypatch.setattr(environment, "probe", interrupted)
     assert main(["probe"]) == 130
     assert capsys.readouterr().out == ""
 

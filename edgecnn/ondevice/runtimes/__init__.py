@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import importlib.util
 from pathlib import Path
 from typing import Dict, Optional, Tuple, Type, cast
 
-from edgecnn.ondevice.manifest import DeviceError
+from edgecnn.ondevice.manifest import DeviceError, require_file
 from edgecnn.ondevice.runtimes.runtime import Runtime
 
 # In order of preference. The classes are light: the package itself is imported when a model is loaded.
@@ -33,12 +32,6 @@ def format_of(model: Path) -> str:
     if suffix not in ("onnx", "tflite"):
         raise DeviceError(f"{model.name} is neither an .onnx nor a .tflite file", "name a model file")
     return suffix
-
-
-def require_file(model: Path) -> None:
-    """Raises DeviceError where there is no file."""
-    if not model.is_file():
-        raise DeviceError(f"no such model file: {model}", "check the path")
 
 
 def load_model(name: str, model: Path, num_threads: int = 1, optimize: bool = True) -> Runtime:
@@ -71,11 +64,24 @@ def available_runtimes(model_format: str) -> Tuple[str, ...]:
     )
 
 
+def preferred_runtime(model: Path) -> str:
+    """The first installed runtime for the file. Raises DeviceError where there is none."""
+    model_format = format_of(model)
+    names = available_runtimes(model_format)
+    if not names:
+        package = "onnxruntime" if model_format == "onnx" else "ai-edge-litert"
+        raise DeviceError(f"no runtime for .{model_format} files is installed", f"pip install {package}")
+    return names[0]
+
+
 def installed_version(name: str) -> Optional[str]:
     """The version of a runtime's package, or None where it is not installed."""
+    # Not above: it is a tenth of what a board imports for one inference.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
-        return importlib.metadata.version(runtime_class(name).distribution)
-    except importlib.metadata.PackageNotFoundError:
+        return version(runtime_class(name).distribution)
+    except PackageNotFoundError:
         return "unknown" if is_installed(name) else None
 
 
