@@ -23,7 +23,7 @@ def test_killed_builds_end_with_the_files_of_one_that_was_left_alone() -> None:
 
 @pytest.mark.slow
 def test_a_full_disk_is_a_clear_error_and_leaves_what_was_there() -> None:
-    done = run("full_disk.py", "--points", "3")
+    done = run("full_disk.py", "--points", "2")
     if done.returncode == 77:
         pytest.skip(done.stdout.strip())
     assert done.returncode == 0, done.stdout + done.stderr
