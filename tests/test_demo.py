@@ -106,13 +106,15 @@ def test_the_benchmark_took_its_time(demo: tuple[Path, Report]) -> None:
 
 SHORT_BUILD = f"""
 import json, sys
-sys.path.append({str(ROOT / "tests")!r})
+sys.path += [{str(ROOT / "tests")!r}, {str(ROOT / "tools")!r}]
 import pytest
+import chaos
 from digits_for_tests import use_fewer
 from measurements_for_tests import measure_little
 import edgecnn
 use_fewer(pytest.MonkeyPatch())
 measure_little(pytest.MonkeyPatch())
+chaos.measure_briefly()
 short = ("train.epochs=1", "compress.0.prune.steps=2", "compress.0.prune.finetune_epochs=2",
          "compress.1.finetune={{epochs: 1, teacher: dense}}", "budget={{}}")
 report = edgecnn.build(sys.argv[1], sys.argv[2], overrides=short)

@@ -19,8 +19,6 @@ from edgecnn.targets import zipapp
 from edgecnn.targets.host import HostTarget
 
 DEMO = "mnist_lenet5_int8"
-N_IMAGES = [("pruned", 1000), ("dense", 200)]
-"""Test images of each build: the thousand with one thread, the others with one for each core, too."""
 
 
 def digits_class() -> str:
@@ -35,9 +33,9 @@ def json_of(*arguments: str | Path) -> Any:
     return json.loads(result.stdout)
 
 
-def with_one_thread(patch: pytest.MonkeyPatch) -> None:
-    """Not with one for each core of the board, too: they spin while they wait, for long in emulation."""
-    patch.setattr(evaluation, "thread_counts", lambda _environment: (1,))
+def with_threads(patch: pytest.MonkeyPatch, *counts: int) -> None:
+    """Not with one and with one for each core: they spin while they wait, for long in emulation."""
+    patch.setattr(evaluation, "thread_counts", lambda _environment: counts)
 
 
 def by_hand(board: EmulatedPi, python: str, model: Path, runtime: str, digit: Path) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from emulated_pi.checks import DEMO
 from emulated_pi.emulated_board import EmulatedPi, emulated
-from measurements_for_tests import measure_little
 from PIL import Image
 from recipes_for_tests import ROOT
 
@@ -20,20 +19,16 @@ MADE = ROOT / "artifacts" / DEMO / ".stages"
 
 
 @pytest.fixture(scope="session")
-def builds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Folders of two builds of LeNet-5, float and int8: `pruned` is the demo's, taken over where `make demo`
-    has made it from the same code; `dense` begins with the same trained network, and has
-    no budget: a thousand images, or one runtime, are too few for that of its recipe.
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the demo's build: what `make demo` has made from the same code is taken over.
+
+    Without its budget: a hundred images, or one runtime, are too few for that.
     """
-    pruned, dense = (tmp_path_factory.mktemp("builds") / name for name in ("pruned", "dense"))
+    folder = tmp_path_factory.mktemp("builds") / "demo"
     if MADE.is_dir():
-        shutil.copytree(MADE, pruned / ".stages", ignore=shutil.ignore_patterns("lock"))
-    edgecnn.build(ROOT / "recipes" / f"{DEMO}.yaml", pruned)
-    shutil.copytree(pruned / ".stages" / "train", dense / ".stages" / "train")
-    with pytest.MonkeyPatch.context() as patch:
-        measure_little(patch)
-        edgecnn.build(ROOT / "recipes" / f"{DEMO}_dense.yaml", dense, overrides=("budget={}",))
-    return {"pruned": pruned, "dense": dense}
+        shutil.copytree(MADE, folder / ".stages", ignore=shutil.ignore_patterns("lock"))
+    edgecnn.build(ROOT / "recipes" / f"{DEMO}.yaml", folder, overrides=("budget={}",))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cli.commands import run
-from emulated_pi.checks import DEMO, N_IMAGES, by_hand, digits_class, json_of, with_one_thread
+from emulated_pi.checks import DEMO, by_hand, digits_class, json_of, with_threads
 from emulated_pi.emulated_board import EmulatedPi
 
 from edgecnn.build_folder import read_report
@@ -22,13 +22,13 @@ from edgecnn.steps.measurements import with_times
 pytestmark = pytest.mark.emulated_pi
 
 
-def test_doctor_says_what_a_fresh_board_lacks_and_installs_it(pi4: EmulatedPi, builds: dict[str, Path]) -> None:
+def test_doctor_says_what_a_fresh_board_lacks_and_installs_it(pi4: EmulatedPi, demo: Path) -> None:
     before = run("doctor", "--target", "pi4", "--json")
     assert before.exit_code == 1
     found = {one["about"]: one for one in json.loads(before.stdout)}
     assert found["machine"]["found"].startswith("Raspberry Pi 4 Model B Rev 1.4, aarch64, 64-bit")
     assert found["runtimes"]["status"] == "lacks" and found["emulation"]["status"] == "note"
-    models = [builds["pruned"] / f"{DEMO}.int8.{suffix}" for suffix in ("tflite", "onnx")]
+    models = [demo / f"{DEMO}.int8.{suffix}" for suffix in ("tflite", "onnx")]
     found = {one["about"]: one for one in json_of("doctor", *models, "--target", "pi4", "--fix")}
     assert "ai-edge-litert" in found["runtimes"]["found"]
     assert {found[model.name]["status"] for model in models} == {"ok"}
@@ -38,32 +38,30 @@ def test_doctor_says_what_a_fresh_board_lacks_and_installs_it(pi4: EmulatedPi, b
 ALL_KEYS = {"dense.fp32.onnx", "fp32.onnx", "int8.onnx", "fp32.tflite", "int8.tflite"}
 
 
-@pytest.mark.parametrize(("build", "n_images"), N_IMAGES)
 @pytest.mark.parametrize(
-    ("target", "runtimes", "keys"),
+    ("target", "runtimes", "keys", "threads"),
     [
-        ("litert", {"litert", "onnxruntime"}, ALL_KEYS),
-        ("tflite-runtime", {"tflite-runtime"}, {"fp32.tflite", "int8.tflite"}),
+        ("litert", {"litert", "onnxruntime"}, ALL_KEYS, (1,)),
+        ("tflite-runtime", {"tflite-runtime"}, {"fp32.tflite", "int8.tflite"}, (1, 2)),
     ],
 )
 @pytest.mark.usefixtures("pi4")
-def test_test_images_there_and_here(
-    builds: dict[str, Path],
-    build: str,
-    n_images: int,
+def test_a_thousand_test_images_there_and_here(
+    demo: Path,
     target: str,
     runtimes: set[str],
     keys: set[str],
+    threads: tuple[int, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if n_images == 1000:
-        with_one_thread(monkeypatch)
-    result = run("validate", builds[build], "--target", target, "--samples", str(n_images), "--json")
+    with_threads(monkeypatch, *threads)
+    result = run("validate", demo, "--target", target, "--samples", "1000", "--json")
     assert result.exit_code == 0, result.output
     report = Report.model_validate_json(result.stdout)
     assert report.environment["cpu_model"] == "Cortex-A72" and report.environment["emulated"]
     measured = [m for artifact in report.artifacts for m in artifact.measurements]
-    assert {(m.n_images, m.emulated, m.target) for m in measured} == {(n_images, True, target)}
+    assert {(m.n_images, m.emulated, m.target) for m in measured} == {(1000, True, target)}
+    assert {m.num_threads for m in measured} == set(threads)
     assert min(m.accuracy for m in measured) > 0.95
     assert {m.runtime for m in measured} == set(report.environment["runtimes"]) == runtimes
     # tflite-runtime is built for numpy 1, and brings one along.
@@ -76,8 +74,8 @@ def test_test_images_there_and_here(
 
 
 @pytest.mark.usefixtures("pi4")
-def test_milliseconds_of_an_emulated_board_are_marked_and_refused(builds: dict[str, Path]) -> None:
-    model = builds["pruned"] / f"{DEMO}.int8.tflite"
+def test_milliseconds_of_an_emulated_board_are_marked_and_refused(demo: Path) -> None:
+    model = demo / f"{DEMO}.int8.tflite"
     options = ("--threads", "1", "--rounds", "2", "--min-time", "0.1")
     (record,) = json_of("benchmark", model, "--target", "litert", *options)
     assert record["emulated"] and "emulated" in [warning["kind"] for warning in record["warnings"]]
@@ -87,7 +85,7 @@ def test_milliseconds_of_an_emulated_board_are_marked_and_refused(builds: dict[s
     environment = record["environment"]
     assert environment["board_model"] == "Raspberry Pi 4 Model B Rev 1.4" and environment["bits"] == 64
     assert environment["target"] == "litert" and environment["temperature_c"] == 47.236
-    artifact = next(one for one in read_report(builds["pruned"]).artifacts if one.file == model.name)
+    artifact = next(one for one in read_report(demo).artifacts if one.file == model.name)
     judged = with_times(artifact.measurements[0].model_copy(update={"emulated": True}), record)
     (verdict,) = judge(
         {artifact.key: Budget(max_median="1 s")}, [artifact.model_copy(update={"measurements": (judged,)})]
@@ -95,11 +93,9 @@ def test_milliseconds_of_an_emulated_board_are_marked_and_refused(builds: dict[s
     assert (verdict.status, verdict.said) == ("refused", "emulated milliseconds are not judged")
 
 
-def test_what_is_sent_lies_there_whole_and_once(pi4: EmulatedPi, builds: dict[str, Path], digit: Path) -> None:
+def test_what_is_sent_lies_there_whole_and_once(pi4: EmulatedPi, demo: Path, digit: Path) -> None:
     for _ in range(2):
-        (prediction,) = json_of(
-            "predict", builds["pruned"] / f"{DEMO}.int8.tflite", digit, "--target", "litert"
-        )
+        (prediction,) = json_of("predict", demo / f"{DEMO}.int8.tflite", digit, "--target", "litert")
         assert prediction["guesses"][0]["class_name"] == digits_class()
     lines = [line.split() for line in pi4.said("cd .cache/edgecnn; sha256sum */*; ls -d *").splitlines()]
     sent = {words[1]: words[0] for words in lines if len(words) == 2}
@@ -109,11 +105,9 @@ def test_what_is_sent_lies_there_whole_and_once(pi4: EmulatedPi, builds: dict[st
     assert {words[0] for words in lines if len(words) == 1} == {path.partition("/")[0] for path in sent}
 
 
-def test_deploy_and_back_and_predict_on_the_board(
-    pi4: EmulatedPi, builds: dict[str, Path], digit: Path
-) -> None:
+def test_deploy_and_back_and_predict_on_the_board(pi4: EmulatedPi, demo: Path, digit: Path) -> None:
     def deploy(*options: str) -> dict:
-        return json_of("deploy", builds["pruned"], "--target", "litert", *options)
+        return json_of("deploy", demo, "--target", "litert", *options)
 
     first, second = deploy(), deploy("--artifact", "fp32.tflite")
     assert first["top1_equal"] == second["top1_equal"] == 1.0
@@ -143,6 +137,6 @@ PYTHONS = [
 
 @pytest.mark.parametrize(("python", "key", "runtime"), PYTHONS)
 def test_the_program_runs_by_hand(
-    pi4: EmulatedPi, builds: dict[str, Path], digit: Path, python: str, key: str, runtime: str
+    pi4: EmulatedPi, demo: Path, digit: Path, python: str, key: str, runtime: str
 ) -> None:
-    by_hand(pi4, f"/opt/{python}/python", builds["pruned"] / f"{DEMO}.{key}", runtime, digit)
+    by_hand(pi4, f"/opt/{python}/python", demo / f"{DEMO}.{key}", runtime, digit)
