@@ -29,8 +29,6 @@ class HostTarget(Target):
 class _ThisMachine:
     """Files are where they are."""
 
-    largest_file_bytes: int | None = None
-
     def __init__(self, run: RunVerb) -> None:
         self._run = run
 

@@ -28,7 +28,6 @@ T = TypeVar("T")
 # A slow board may need this long for starting Python, and the network for a file.
 ANSWER_S = 60
 SLOWEST_BYTES_PER_S = 50_000
-LARGEST_FILE_BYTES = 16 * 2**20
 BLOCK_BYTES = 1 << 16
 VENV_PYTHON = "~/edgecnn/venv/bin/python"
 
@@ -57,8 +56,6 @@ class RemoteTarget(Target):
 
 class Board:
     """Runs verbs over there, and brings files there: a `target.Machine`."""
-
-    largest_file_bytes: int | None = LARGEST_FILE_BYTES
 
     def __init__(self, address: Address, connection: Connection) -> None:
         self.address = address

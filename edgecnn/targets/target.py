@@ -28,15 +28,16 @@ Progress = Callable[[int, int, BenchmarkJob], None]
 
 MIN_RUNS = 50
 """Timed inferences over all rounds, at the least."""
+LARGEST_PART_BYTES = 16 * 2**20
+"""Of images that one process is given: a Zero 2 W has 512 MB in all. And the time limit is one of a process: a
+busy machine may need many times as long for all of a large test set.
+"""
 MOST_PICTURES = 200
 """In one command: Linux takes 128 KiB of text in the one that ssh is given, and paths there are long."""
 
 
 class Machine(Protocol):
     """Where verbs of `edgecnn.ondevice` run, and how files get there."""
-
-    largest_file_bytes: int | None
-    """Of images, in one file; None: any size."""
 
     def run(self, arguments: Sequence[str], *, about: str, timeout_s: float) -> dict[str, Any]:
         """The answer of one verb. `about` names the model in messages. Raises TargetError."""
@@ -114,7 +115,7 @@ class Target(ABC):
             arguments += [] if optimize else ["--no-optimize"]
             outputs = [
                 self._evaluate_part(arguments, images_path, _about(model_path, runtime), Path(folder))
-                for images_path in _parts(images_nhwc, self._machine.largest_file_bytes, Path(folder))
+                for images_path in _parts(images_nhwc, Path(folder))
             ]
         self._check_outputs(outputs, manifest)
         return np.concatenate(outputs)
@@ -283,16 +284,16 @@ class Target(ABC):
         return [self._machine.place(model_path), "--threads", str(num_threads), "--runtime", runtime]
 
 
-def _parts(images_nhwc: Path | NDArray[np.uint8], largest_bytes: int | None, folder: Path) -> Iterator[Path]:
-    """.npy files in `folder` that hold the images in order, none much larger than `largest_bytes`."""
-    if isinstance(images_nhwc, Path) and largest_bytes is None:
+def _parts(images_nhwc: Path | NDArray[np.uint8], folder: Path) -> Iterator[Path]:
+    """.npy files that hold the images in order, none much larger than LARGEST_PART_BYTES: the given one where
+    it is small enough, else some in `folder`, each of which is there until the next is asked for.
+    """
+    images = np.load(images_nhwc, mmap_mode="r") if isinstance(images_nhwc, Path) else images_nhwc
+    if isinstance(images_nhwc, Path) and images.nbytes <= LARGEST_PART_BYTES:
         yield images_nhwc
         return
-    images = np.load(images_nhwc, mmap_mode="r") if isinstance(images_nhwc, Path) else images_nhwc
     n_images, path = len(images), folder / "images.npy"
-    per_part = max(1, n_images)
-    if largest_bytes is not None and n_images:
-        per_part = max(1, largest_bytes // max(1, images[0].nbytes))
+    per_part = max(1, LARGEST_PART_BYTES // max(1, images[0].nbytes)) if n_images else 1
     for start in range(0, max(1, n_images), per_part):
         with files.writing(path), path.open("wb") as file:
             files.save_array(file, images[start : start + per_part])

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ import tiny_models
 from edgecnn.errors import TargetError
 from edgecnn.metrics import integer_logits, parity
 from edgecnn.ondevice.evaluate import evaluate
-from edgecnn.targets import open_target
+from edgecnn.targets import open_target, target
 from edgecnn.targets.host import HostTarget
+from edgecnn.targets.process import run_verb
 from edgecnn.targets.record import BenchmarkJob, WarningKind
 
 IMAGES = tiny_models.random_images(25)
@@ -115,6 +117,28 @@ def test_evaluate_gives_what_the_model_gives_in_this_process(models, tmp_path: P
         images = tmp_path / "images.npy"
         np.save(images, IMAGES)
     outputs = HOST.evaluate(models.int8_tflite, manifest, images, "litert")
+    np.testing.assert_array_equal(outputs, evaluate(models.int8_tflite, manifest, IMAGES, "litert"))
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_many_images_are_more_than_one_process(
+    models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_file: bool
+):
+    """The time limit is one of a process: a large test set on a busy machine must not run into it."""
+    manifest = tiny_models.manifest_for(models.int8_tflite, "int8")
+    started = []
+
+    def run(arguments: list[str], **options: Any) -> dict:
+        started.append(len(np.load(arguments[arguments.index("--images") + 1])))
+        return run_verb(arguments, **options)
+
+    monkeypatch.setattr(target, "LARGEST_PART_BYTES", 10 * IMAGES[0].nbytes)
+    images: Path | np.ndarray = IMAGES
+    if as_file:
+        images = tmp_path / "images.npy"
+        np.save(images, IMAGES)
+    outputs = HostTarget(run=run).evaluate(models.int8_tflite, manifest, images, "litert")
+    assert started == [10, 10, 5]
     np.testing.assert_array_equal(outputs, evaluate(models.int8_tflite, manifest, IMAGES, "litert"))
 
 

@@ -22,6 +22,7 @@ from edgecnn.ondevice import receive
 from edgecnn.ondevice.predict import Prediction, Unreadable
 from edgecnn.target_file import Address
 from edgecnn.targets import SSHOptions, open_target
+from edgecnn.targets import target as target_module
 from edgecnn.targets.host import HostTarget
 from edgecnn.targets.record import BenchmarkJob
 from edgecnn.targets.remote import RemoteTarget
@@ -76,9 +77,9 @@ def test_outputs_are_those_of_the_host(sshd: LocalSSHD, models):
 
 
 def test_images_go_in_parts_where_they_are_many(sshd: LocalSSHD, models, monkeypatch: pytest.MonkeyPatch):
-    target = sshd.target()
-    monkeypatch.setattr(target.board, "largest_file_bytes", 10 * IMAGES[0].nbytes)
-    np.testing.assert_array_equal(evaluate(target, models), evaluate(HOST, models))
+    whole = evaluate(HOST, models)
+    monkeypatch.setattr(target_module, "LARGEST_PART_BYTES", 10 * IMAGES[0].nbytes)
+    np.testing.assert_array_equal(evaluate(sshd.target(), models), whole)
     assert len(list(sshd.cache.rglob("images.npy"))) == 3
 
 
