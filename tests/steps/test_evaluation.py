@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,17 +15,20 @@ N_FIRST, N_IMAGES = 4, 10
 
 
 class ScriptedTarget:
-    """Its outputs are the numbers of the images, with `odd` threads others; `slow` threads take a moment."""
+    """Its outputs are the numbers of the images, with `odd` threads others; a run takes a second, with `slow`
+    threads two, on a clock of its own.
+    """
 
     def __init__(self, *, slow: int, odd: int | None = None) -> None:
         self.slow, self.odd = slow, odd
         self.runs: list[tuple[int, int]] = []
+        self.now_s = 0.0
 
     def evaluate(
         self, _path: Path, _manifest: Any, images: np.ndarray, _runtime: str, *, num_threads: int
     ) -> np.ndarray:
         self.runs.append((num_threads, len(images)))
-        time.sleep(0.05 if num_threads == self.slow else 0)
+        self.now_s += 2 if num_threads == self.slow else 1
         outputs: np.ndarray = images.reshape(-1, 1) + (num_threads == self.odd)
         return outputs
 
@@ -39,6 +41,7 @@ def outputs_of(models: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Any:
     def outputs(target: ScriptedTarget, n_images: int = N_IMAGES) -> dict[int, list[int]]:
         test: Any = SimpleNamespace(images_nhwc=np.arange(n_images).reshape(-1, 1, 1, 1))
         environment: Any = None
+        monkeypatch.setattr(evaluation, "time", SimpleNamespace(monotonic=lambda: target.now_s))
         path = models.int8_tflite
         found = evaluation._with_all_threads(path, "litert", test, target, environment)  # type: ignore[arg-type]
         return {threads: one[:, 0].tolist() for threads, one in found.items()}
