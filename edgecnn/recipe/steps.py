@@ -11,7 +11,7 @@ from edgecnn.recipe.model_spec import target_widths
 from edgecnn.recipe.spec import Spec, limit
 from edgecnn.units import parse_points
 
-Augmentation = Literal["shift", "rotate", "scale", "flip", "crop", "color"]
+Augmentation = Literal["shift", "rotate", "scale", "flip", "crop", "elastic", "color"]
 
 
 Criterion = Literal["magnitude", "taylor", "hessian", "batchnorm", "random"]

@@ -1,7 +1,16 @@
 import pytest
 import torch
 
-from edgecnn.training.augment import MAX_ROTATION_DEG, MIN_CROP_AREA, WARPS, augment, random_maps, sampling_grid
+from edgecnn.training.augment import (
+    MAX_ELASTIC,
+    MAX_ROTATION_DEG,
+    MIN_CROP_AREA,
+    WARPS,
+    augment,
+    elastic_field,
+    random_maps,
+    sampling_grid,
+)
 
 
 def picture_with_a_dot(x: int, y: int, size: int = 29) -> torch.Tensor:
@@ -89,3 +98,23 @@ def test_colour_jitter_leaves_shapes_and_changes_each_picture_by_itself() -> Non
         torch.equal(image.mean(0).flatten().argsort(), r) for image, r in zip(jittered, ranks, strict=True)
     )
     assert len({round(float(a.mean() - b.mean()), 5) for a, b in zip(jittered, images, strict=True)}) == 8
+
+
+def test_an_elastic_distortion_bends_a_straight_line_smoothly_and_within_its_limit() -> None:
+    """A column of single pixels: each row of the distorted one is elsewhere, next to its neighbours."""
+    size = 57
+    image = torch.zeros(1, 1, size, size)
+    image[..., 27:30] = 1.0
+    axis = torch.arange(size, dtype=torch.float32)
+    for seed in range(20):
+        distorted = augment(image, ("elastic",), generator(seed))[0, 0]
+        centres = (distorted * axis).sum(dim=1) / distorted.sum(dim=1)
+        assert 0.01 * size < centres.max() - centres.min()
+        # Cubic curves go beyond their nodes by an eighth or so.
+        assert (centres - 28).abs().max() <= 1.3 * MAX_ELASTIC * size
+        assert centres.diff().abs().max() < 1
+
+
+def test_an_elastic_field_fits_pictures_that_are_no_squares() -> None:
+    assert elastic_field(3, 20, 31, generator()).shape == (3, 20, 31, 2)
+    assert augment(torch.rand(3, 2, 20, 31), ("elastic", "shift"), generator()).shape == (3, 2, 20, 31)
