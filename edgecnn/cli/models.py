@@ -24,10 +24,11 @@ from edgecnn.cli.printing import print_json
 )
 @click.option(
     "--weights",
-    type=click.Choice(["as-is", "float16", "int8", "int4"]),
+    type=click.Choice(["as-is", "float16", "int8", "int4", "packed"]),
     default="as-is",
     show_default=True,
-    help="Weights in fewer bits: float16, int8 (dynamic range) of float models, int4 of QDQ models.",
+    help="Weights in fewer bits: float16, int8 (dynamic range) of float models; of QDQ models int4, "
+    "or packed (4 bits where no integer needs more: the same network).",
 )
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(1), help="Where the batch is open.")
 @click.option("--runtime", help="Write only what it can run: litert, tflite-runtime==2.14, tflm.")

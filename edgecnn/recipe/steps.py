@@ -150,16 +150,27 @@ class QuantizeSpec(Spec):
 class QatSpec(FinetuneSpec):
     """Quantization-aware training of what `quantize` gave: weights and scales, with every rounding."""
 
+    newer = ("int8_layers",)
+
     epochs: int = Field(3, ge=1, le=10_000)
     learning_rate: float = Field(1e-3, gt=0, le=100)
     weights: Literal["int8", "int4"] = Field(
         "int8", description="int4: 4-bit weights in the .tflite file, 8-bit activations"
+    )
+    int8_layers: tuple[str, ...] = Field(
+        (), description="with weights: int4, these keep 8 bits, such as conv1, whose few weights matter most"
     )
     granularity: Literal["per_channel", "per_tensor"] = Field(
         "per_channel",
         description="scales of weights; per_tensor saves the 12 to 16 bytes a channel that they take in the"
         " file, and training makes up for the wider steps",
     )
+
+    @model_validator(mode="after")
+    def _int8_layers_are_among_4_bits(self) -> QatSpec:
+        if self.int8_layers and self.weights != "int4":
+            raise ValueError("int8_layers goes with weights: int4; otherwise all layers have 8 bits")
+        return self
 
 
 class SearchSpec(LearningSpec):

@@ -67,7 +67,7 @@ def quantization_stages(shop: Workshop, networks: tuple[Stage, ...]) -> tuple[St
     quantized = quantize_stage(shop, recipe.quantize, position, networks[-1], networks[0])
     if not recipe.qat:
         return (quantized,)
-    return (quantized, qat_stage(shop, recipe.qat, position + 1, quantized, networks[0]))
+    return (quantized, qat_stage(shop, recipe.qat, position + 1, networks[-1], quantized, networks[0]))
 
 
 def quantize_stage(shop: Workshop, spec: QuantizeSpec, position: int, source: Stage, dense: Stage) -> Stage:
@@ -201,18 +201,21 @@ def _tuning_record(needed: float, best: Attempt, made: list[Attempt]) -> Tuning:
     return Tuning(needed_accuracy=needed, attempts=attempts, chosen=made.index(best))
 
 
-def qat_stage(shop: Workshop, spec: QatSpec, position: int, quantized: Stage, dense: Stage) -> Stage:
-    """The QDQ ONNX of `quantized`, trained with its roundings -> QDQ ONNX with other integers and scales."""
+def qat_stage(
+    shop: Workshop, spec: QatSpec, position: int, source: Stage, quantized: Stage, dense: Stage
+) -> Stage:
+    """The QDQ ONNX of `quantized`, which the float network of `source` became, trained with its roundings ->
+    QDQ ONNX with other integers and scales.
+    """
 
     def work(folder: Path) -> dict[str, Any]:
         import onnx
 
         torch_device = shop.torch_device
-        from edgecnn.compress.qat import QatNetwork, per_tensor, read_graph, trained_model
+        from edgecnn.compress.qat import prepare, trained_model
 
-        model = onnx.load(shop.store.folder(quantized) / QUANTIZED_FILE)
-        model = per_tensor(model) if spec.granularity == "per_tensor" else model
-        network = QatNetwork(read_graph(model), weight_bits=int(spec.weights.removeprefix("int")))
+        original = onnx.load(shop.store.folder(source) / ONNX_FILE)
+        model, network = prepare(original, onnx.load(shop.store.folder(quantized) / QUANTIZED_FILE), spec)
         network.to(torch_device)
         settings = finetune_settings(shop.recipe, spec.epochs, spec.learning_rate, position, 0)
         # bfloat16 has fewer steps than int8: integers would be trained on that no file can hold.

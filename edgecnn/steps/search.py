@@ -194,7 +194,7 @@ class _Search:
     def _measure(self, graph: onnx.ModelProto) -> float:
         if self.spec.minimize == "macs":
             return cost.macs(graph)
-        weights = "int4" if self.shop.recipe.quantized_precision == "int4" else "as-is"
+        weights = "packed" if self.shop.recipe.quantized_precision == "int4" else "as-is"
         tflite = cost.tflite(graph, weights=weights)
         return len(tflite) if self.spec.minimize == "size" else self._latency_ms(tflite)
 
@@ -381,10 +381,6 @@ def quantized_untrained(shop: Workshop, graph: onnx.ModelProto) -> onnx.ModelPro
     quantized = quantize(graph, images, recipe.quantize).model
     if not recipe.qat:
         return quantized
-    from edgecnn.compress.qat import QatNetwork, per_tensor, read_graph, trained_model
+    from edgecnn.compress.qat import prepare, trained_model
 
-    if recipe.qat.granularity == "per_tensor":
-        quantized = per_tensor(quantized)
-    if recipe.quantized_precision == "int4":
-        quantized = trained_model(quantized, QatNetwork(read_graph(quantized), weight_bits=4))
-    return quantized
+    return trained_model(*prepare(graph, quantized, recipe.qat))

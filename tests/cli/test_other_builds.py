@@ -23,7 +23,7 @@ model: {lenet5: {widths: [4, 6, 16, 12]}}
 train: {epochs: 4, batch_size: 32, threads: 1}
 compress:
   - quantize: {calibration_images: 50, engine: onnxruntime}
-  - qat: {weights: int4, epochs: 2, teacher: dense}
+  - qat: {weights: int4, int8_layers: [conv1], epochs: 2, teacher: dense}
 reject: {keep: 95 %}
 budget:
   int4.tflite: {max_size: 5.5 kB, max_accuracy_drop: 20 pt}
@@ -75,6 +75,8 @@ def test_four_bit_weights_from_the_recipe_to_the_files(at_home: Path, measured_l
     assert all(row.rejection is not None and row.accuracy > 0.6 for row in trained)
     assert run("validate", "out").exit_code == 0
     assert "int4.tflite" in run("report", "out", "--format", "markdown").stdout
+    layers = json.loads(run("inspect", at_home / "out" / "small.int4.tflite", "--json").stdout)["layers"]
+    assert [one["weights"]["dtype"] for one in layers if one["n_params"]] == ["int8"] + ["int4"] * 4
 
 
 @pytest.mark.parametrize("channels", [2, 4])

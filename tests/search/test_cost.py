@@ -6,12 +6,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from edgecnn.compress.qat import QatNetwork, read_graph, trained_model  # noqa: E402
+from edgecnn.compress.qat import prepare, trained_model  # noqa: E402
 from edgecnn.compress.quantize import quantize  # noqa: E402
 from edgecnn.export.cost import count  # noqa: E402
 from edgecnn.export.onnx import export_onnx  # noqa: E402
 from edgecnn.models import MODELS, build_model  # noqa: E402
-from edgecnn.recipe import QuantizeSpec  # noqa: E402
+from edgecnn.recipe import QatSpec, QuantizeSpec  # noqa: E402
 from edgecnn.search import cost  # noqa: E402
 
 LENET = MODELS["lenet5"].widths
@@ -28,15 +28,24 @@ def quantized(widths: tuple[int, ...]) -> onnx.ModelProto:
 
 
 def in_four_bits(widths: tuple[int, ...]) -> onnx.ModelProto:
-    model = quantized(widths)
-    return trained_model(model, QatNetwork(read_graph(model), weight_bits=4))
+    return trained_model(*prepare(network(widths), quantized(widths), QatSpec(weights="int4")))
+
+
+def but_for_one_layer(widths: tuple[int, ...]) -> onnx.ModelProto:
+    spec = QatSpec(weights="int4", int8_layers=("fc1",))
+    return trained_model(*prepare(network(widths), quantized(widths), spec))
+
+
+def packed_bytes(model: onnx.ModelProto) -> int:
+    return len(cost.tflite(model, weights="packed"))
 
 
 @pytest.mark.parametrize(
     ("build", "measure"),
     [
         pytest.param(quantized, lambda model: len(cost.tflite(model)), id="bytes in int8"),
-        pytest.param(in_four_bits, lambda model: len(cost.tflite(model, weights="int4")), id="bytes in int4"),
+        pytest.param(in_four_bits, packed_bytes, id="bytes in int4"),
+        pytest.param(but_for_one_layer, packed_bytes, id="bytes in int4, one layer in int8"),
         pytest.param(network, lambda model: len(cost.tflite(model)), id="bytes in float32"),
         pytest.param(network, lambda model: count(model).n_macs, id="multiply-accumulates"),
     ],

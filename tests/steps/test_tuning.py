@@ -136,6 +136,7 @@ def test_a_choice_on_the_test_images_is_caught(
             "- search: {max_accuracy_drop: 1 pt}\n  - quantize: {max_accuracy_drop: 1 pt}",
             "search has a max_accuracy_drop of its own",
         ),
+        ("- quantize\n  - qat: {int8_layers: [conv1]}", "int8_layers goes with weights: int4"),
         ("- quantize: {calibrator: median}", "calibrator"),
         ("- quantize: {max_accuracy_drop: 1 kB}", "max_accuracy_drop"),
     ],

@@ -12,6 +12,7 @@ from __future__ import annotations
 from edgecnn.compress.qat.granularity import per_tensor
 from edgecnn.compress.qat.graph import read_graph
 from edgecnn.compress.qat.network import QatNetwork
+from edgecnn.compress.qat.preparing import prepare
 from edgecnn.compress.qat.writing import trained_model
 
-__all__ = ["QatNetwork", "per_tensor", "read_graph", "trained_model"]
+__all__ = ["QatNetwork", "per_tensor", "prepare", "read_graph", "trained_model"]

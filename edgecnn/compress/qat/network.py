@@ -3,61 +3,49 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import torch
 from torch import nn
 
 from edgecnn.compress.qat.graph import Graph, Operation, QuantizedConstant, Rounding
 from edgecnn.compress.qat.operators import OPERATORS, require_known
-from edgecnn.compress.qat.rounding import fake_quantize, round_through, scaled_gradient
+from edgecnn.compress.qat.rounding import LearnedScale, fake_quantize, round_through, scaled_gradient
 
 
 class QatNetwork(nn.Module):
     """float32 [n, c, h, w] in, logits [n, classes] out, computed as the integer files will.
 
-    `weight_bits` is 8 or 4; weights are symmetric, with as many scales as the graph has. Parameters are the
-    float weights and biases and the scales of weights and activations; zero points stay. Raises
-    QuantizationError for a graph with operators that are not in OPERATORS.
+    `weight_bits` is 8 or 4, `in_8_bits` are the names of weights that have 8 in any case; weights are
+    symmetric, with as many scales as the graph has. Parameters are the float weights and biases and the scales
+    of weights and activations; zero points stay. Raises QuantizationError for a graph with operators that are
+    not in OPERATORS.
     """
 
-    def __init__(self, graph: Graph, weight_bits: int = 8) -> None:
+    def __init__(self, graph: Graph, weight_bits: int = 8, in_8_bits: Collection[str] = ()) -> None:
         super().__init__()
         require_known(step.kind for step in graph.steps if isinstance(step, Operation))
         self.graph = graph
-        self.largest = 2 ** (weight_bits - 1) - 1
+        self.largest = {
+            name: 2 ** ((8 if name in in_8_bits else weight_bits) - 1) - 1 for name in graph.weights
+        }
         self.weights = nn.ParameterDict(
             {key_of(name): nn.Parameter(torch.tensor(one.values)) for name, one in graph.weights.items()}
         )
         self.biases = nn.ParameterDict(
             {key_of(name): nn.Parameter(torch.tensor(one.values)) for name, one in graph.biases.items()}
         )
-        self.weight_scales = nn.ParameterDict(
-            {key_of(name): nn.Parameter(self._first_scale(one)) for name, one in graph.weights.items()}
+        self.weight_scales = nn.ModuleDict(
+            {
+                key_of(name): LearnedScale(first_scale(one, self.largest[name]))
+                for name, one in graph.weights.items()
+            }
         )
-        self.scales = nn.ParameterDict(
-            {key_of(name): nn.Parameter(torch.tensor(scale)) for name, scale in graph.scales.items()}
+        self.scales = nn.ModuleDict(
+            {key_of(name): LearnedScale(torch.tensor(scale)) for name, scale in graph.scales.items()}
         )
         for name, array in graph.constants.items():
             self.register_buffer(key_of(name), torch.tensor(array))
-
-    def _first_scale(self, constant: QuantizedConstant) -> torch.Tensor:
-        """That of the graph for 8 bits; for fewer, the one with the smallest squared error, by trying."""
-        values = torch.tensor(constant.values)
-        if self.largest == 127:
-            return torch.tensor(constant.scales)
-        rows = (
-            values.movedim(constant.axis, 0).flatten(1) if constant.axis is not None else values.reshape(1, -1)
-        )
-        top = rows.abs().amax(dim=1, keepdim=True).clamp(min=1e-8) / self.largest
-        shares = torch.linspace(0.4, 1.0, 25)
-        errors = torch.stack(
-            [
-                (fake_quantize(rows, top * s, 0, -self.largest, self.largest) - rows).square().sum(1)
-                for s in shares
-            ]
-        )
-        result: torch.Tensor = top[:, 0] * shares[errors.argmin(dim=0)]
-        return result
 
     def forward(self, images_nchw: torch.Tensor) -> torch.Tensor:
         values = {self.graph.input: images_nchw}
@@ -75,7 +63,7 @@ class QatNetwork(nn.Module):
         # The factor keeps the steps of scales and of weights in proportion, whatever the size of the tensor
         # ("Learned step size quantization", section 2.2).
         factor = 1 / math.sqrt(values[0].numel() * step.high)
-        scale = scaled_gradient(self.scales[key_of(step.scale)], factor)
+        scale = scaled_gradient(self.scales[key_of(step.scale)](), factor)
         return fake_quantize(values, scale, step.zero_point, step.low, step.high)
 
     def _value(self, name: str, values: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -88,18 +76,36 @@ class QatNetwork(nn.Module):
     def _rounded_bias(self, step: Operation) -> torch.Tensor:
         """The bias of a layer in whole steps of input scale x weight scale, as the files hold it."""
         source, weight, bias = step.inputs[:3]
-        input_scale = self.scales[key_of(self.graph.scale_of[source])].detach()
-        scale = input_scale * self.weight_scales[key_of(weight)].detach()
+        input_scale = self.scales[key_of(self.graph.scale_of[source])]().detach()
+        scale = input_scale * self.weight_scales[key_of(weight)]().detach()
         result: torch.Tensor = round_through(self.biases[key_of(bias)] / scale) * scale
         return result
 
     def quantized_weight(self, name: str) -> torch.Tensor:
         """The weights `name` in whole steps of their scales."""
         constant, weight = self.graph.weights[name], self.weights[key_of(name)]
-        factor = 1 / math.sqrt(weight.numel() / len(constant.scales) * self.largest)
-        scale = scaled_gradient(self.weight_scales[key_of(name)], factor)
+        largest = self.largest[name]
+        factor = 1 / math.sqrt(weight.numel() / len(constant.scales) * largest)
+        scale = scaled_gradient(self.weight_scales[key_of(name)](), factor)
         shape = [-1 if constant.axis == k else 1 for k in range(weight.ndim)]
-        return fake_quantize(weight, scale.reshape(shape), 0, -self.largest, self.largest)
+        return fake_quantize(weight, scale.reshape(shape), 0, -largest, largest)
+
+
+def first_scale(constant: QuantizedConstant, largest: int) -> torch.Tensor:
+    """The scales to begin with where weights are whole steps from -`largest` to `largest`: those of the graph
+    for 8 bits; for fewer, those with the smallest squared error, by trying.
+    """
+    if largest == 127:
+        return torch.tensor(constant.scales)
+    values = torch.tensor(constant.values)
+    rows = values.movedim(constant.axis, 0).flatten(1) if constant.axis is not None else values.reshape(1, -1)
+    top = rows.abs().amax(dim=1, keepdim=True).clamp(min=1e-8) / largest
+    shares = torch.linspace(0.4, 1.0, 25)
+    errors = torch.stack(
+        [(fake_quantize(rows, top * s, 0, -largest, largest) - rows).square().sum(1) for s in shares]
+    )
+    result: torch.Tensor = top[:, 0] * shares[errors.argmin(dim=0)]
+    return result
 
 
 def key_of(name: str) -> str:

@@ -5,6 +5,38 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
+
+
+class LearnedScale(nn.Module):
+    """A scale that is trained as a multiple of the one that it begins with.
+
+    Adam's steps are of the learning rate's size, whatever the gradient's. To a scale of some hundredths that is
+    a large part of it: scales would wander, and activations end with a quarter of their 256 steps.
+    """
+
+    def __init__(self, first: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("first", first)
+        self.multiple = nn.Parameter(torch.ones_like(first))
+
+    def forward(self) -> torch.Tensor:
+        result: torch.Tensor = _Multiple.apply(self.multiple, self.first)  # type: ignore[no-untyped-call]
+        return result
+
+
+class _Multiple(torch.autograd.Function):
+    """Plain gradient descent moves the product as it would move the scale itself."""
+
+    @staticmethod
+    def forward(ctx: Any, multiple: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(first)
+        return multiple * first
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (first,) = ctx.saved_tensors
+        return gradient / first, None
 
 
 def round_through(values: torch.Tensor) -> torch.Tensor:

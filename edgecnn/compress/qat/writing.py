@@ -23,12 +23,12 @@ def trained_model(model: onnx.ModelProto, network: QatNetwork) -> onnx.ModelProt
     written = onnx.ModelProto()
     written.CopyFrom(model)
     apart = Constants(written)
-    scales = {name: _positive(network.scales[key_of(name)]) for name in network.graph.scales}
+    scales = {name: _positive(network.scales[key_of(name)]()) for name in network.graph.scales}
     for name, scale in scales.items():
         apart.set(name, np.float32(scale))
     input_scale = {tensor: float(scales[name]) for tensor, name in network.graph.scale_of.items()}
     for name, constant in network.graph.weights.items():
-        weight_scale = _positive(network.weight_scales[key_of(name)])
+        weight_scale = _positive(network.weight_scales[key_of(name)]())
         integers = _integers(network, name, constant, weight_scale)
         apart.requantize(name, integers, weight_scale.reshape(np.shape(apart.arrays[constant.scale])))
     for node in written.graph.node:
@@ -45,9 +45,8 @@ def _positive(scale: torch.Tensor) -> NDArray[Any]:
 def _integers(network: QatNetwork, name: str, constant: QuantizedConstant, scale: NDArray[Any]) -> NDArray[Any]:
     values = network.weights[key_of(name)].detach().cpu().numpy()
     shape = [-1 if constant.axis == k else 1 for k in range(values.ndim)]
-    result: NDArray[Any] = np.clip(
-        np.rint(values / scale.reshape(shape)), -network.largest, network.largest
-    ).astype(np.int8)
+    largest = network.largest[name]
+    result: NDArray[Any] = np.clip(np.rint(values / scale.reshape(shape)), -largest, largest).astype(np.int8)
     return result
 
 

@@ -65,8 +65,8 @@ def convert(
 
     - `batch` is the size given to a dynamic batch axis.
     - `io` is the type of quantized inputs and outputs: "int8", "uint8", or "float32" (converted inside).
-    - `weights` stores weights in fewer bits: "as-is", "float16", "int8" (both for float models) or "int4"
-      (for integer ones); see `weights.shrink_weights`.
+    - `weights` stores weights in fewer bits: "as-is", "float16", "int8" (both for float models), "int4" or
+      "packed" (for integer ones); see `weights.shrink_weights`.
     - `runtime` writes what "litert", "tflite-runtime==2.14" or "tflm" knows, and refuses what has no equivalent
       there.
     - `keep_nchw_input` leaves image inputs NCHW, at the cost of a TRANSPOSE; otherwise they are NHWC.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,8 @@ def shrink_weights(model: Model, weights: str) -> None:
 
     `weights`: "as-is"; "float16" (float models: halves the file, computes in float32); "int8" (float
     models: dynamic range, activations stay float32); "int4" (integer models: 4-bit weights, int8
-    activations). Raises UsageError for any other.
+    activations); "packed" (integer models: 4-bit where no integer needs more, so the numbers stay). Raises
+    UsageError for any other.
     """
     if weights not in WEIGHTS:
         raise UsageError(f"weights {weights!r} are not known", fix=f"choose one of: {', '.join(WEIGHTS)}")
@@ -83,29 +84,53 @@ def _int4(model: Model) -> None:
     """int8 weights of integer layers become int4; the biases follow, for their scale hangs on the weights'.
 
     Weights that use no more than 4 bits, as training for them leaves them, keep their integers and scales.
+    """
+    for operator, weights in _integer_weights(model):
+        if _fits_in_4_bits(operator, weights):
+            operator.inputs[1] = Tensor(weights.shape, "int4", weights.data, weights.quantization)
+        else:
+            _round_to_4_bits(operator, weights)
+
+
+def _packed(model: Model) -> None:
+    """int8 weights of integer layers become int4 where none of them needs more: the same network."""
+    for operator, weights in _integer_weights(model):
+        if _fits_in_4_bits(operator, weights):
+            operator.inputs[1] = Tensor(weights.shape, "int4", weights.data, weights.quantization)
+
+
+def _integer_weights(model: Model) -> Iterator[tuple[Operator, Tensor]]:
+    """The layers whose int8 weights may have 4 bits, and these.
+
     Depthwise convolutions keep int8: they hold few weights, suffer most, and not all kernels know them in int4.
     """
     for operator in _weighted(model):
-        if operator.code == "DEPTHWISE_CONV_2D":
+        data, weights = operator.inputs[:2]
+        if operator.code == "DEPTHWISE_CONV_2D" or data is None or data.quantization is None:
             continue
-        data, weights, bias = (*operator.inputs, None)[:3]
         if weights is None or weights.data is None or weights.dtype != "int8" or weights.quantization is None:
             continue
-        if data is None or data.quantization is None:
-            continue
-        one_scale_fits = weights.quantization.axis in (None, _axis_of(operator))
-        if one_scale_fits and np.abs(weights.data.astype(np.int16)).max() <= 7:
-            operator.inputs[1] = Tensor(weights.shape, "int4", weights.data, weights.quantization)
-            continue
-        small = _quantized(weights.quantization.dequantize(weights.data), _axis_of(operator), "int4", 7)
-        operator.inputs[1] = small
-        if bias is not None and bias.data is not None and bias.quantization is not None:
-            assert small.quantization is not None
-            scale = (data.quantization.scale * small.quantization.scale).astype(np.float32)
-            axis = None if small.quantization.axis is None else 0
-            quantization = Quantization(scale, np.zeros(scale.size, np.int64), axis)
-            integers = quantization.quantize(bias.quantization.dequantize(bias.data), "int32")
-            operator.inputs[2] = Tensor(bias.shape, "int32", integers, quantization)
+        yield operator, weights
+
+
+def _fits_in_4_bits(operator: Operator, weights: Tensor) -> bool:
+    assert weights.data is not None and weights.quantization is not None
+    one_scale_fits = weights.quantization.axis in (None, _axis_of(operator))
+    return one_scale_fits and int(np.abs(weights.data.astype(np.int16)).max()) <= 7
+
+
+def _round_to_4_bits(operator: Operator, weights: Tensor) -> None:
+    assert weights.data is not None and weights.quantization is not None
+    data, _, bias = (*operator.inputs, None)[:3]
+    small = _quantized(weights.quantization.dequantize(weights.data), _axis_of(operator), "int4", 7)
+    operator.inputs[1] = small
+    if bias is not None and bias.data is not None and bias.quantization is not None:
+        assert data is not None and data.quantization is not None and small.quantization is not None
+        scale = (data.quantization.scale * small.quantization.scale).astype(np.float32)
+        axis = None if small.quantization.axis is None else 0
+        quantization = Quantization(scale, np.zeros(scale.size, np.int64), axis)
+        integers = quantization.quantize(bias.quantization.dequantize(bias.data), "int32")
+        operator.inputs[2] = Tensor(bias.shape, "int32", integers, quantization)
 
 
 def _quantized(numbers: NDArray[Any], axis: int | None, dtype: str, limit: int) -> Tensor:
@@ -130,4 +155,5 @@ WEIGHTS: dict[str, Callable[[Model], None]] = {
     "float16": _float16,
     "int8": _dynamic_int8,
     "int4": _int4,
+    "packed": _packed,
 }

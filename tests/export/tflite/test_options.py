@@ -12,6 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 from export.tflite.agreement import assert_agrees, compare
 from export.tflite.nets import Net, lenet5, qdq, random_inputs
 from export.tflite.running import operators, run_onnx, run_tflite
+from onnx import numpy_helper
 
 from edgecnn.errors import ConversionError, EdgeCNNError, UsageError
 from edgecnn.export.tflite import convert
@@ -63,6 +64,22 @@ def test_int4_weights_halve_an_integer_model(runtime):
     assert dict(operators(conversion.data))["CONV_2D"] == 7
     _, (steps,) = compare(model, weights="int4", runtime=runtime, n=10)
     assert steps.mean() < 30  # 4 bits are coarse, not wrong
+
+
+@pytest.mark.parametrize("runtime", ["litert", "litert-reference", "tflite-runtime", "tflm"])
+def test_packed_weights_are_the_same_network_in_fewer_bytes(runtime):
+    model = qdq(lenet5())
+    two_layers = [tensor for tensor in model.graph.initializer if len(tensor.dims) > 1][1:3]
+    for tensor in two_layers:
+        integers = numpy_helper.to_array(tensor) // 20
+        tensor.CopyFrom(numpy_helper.from_array(integers, tensor.name))
+    packed, plain = convert(model, weights="packed"), convert(model)
+    saved = sum(np.prod(tensor.dims) for tensor in two_layers) / 2
+    # Both kinds of layer now stand in the file in two versions: one for int8, one for int4.
+    assert saved - 64 <= len(plain.data) - len(packed.data) <= saved
+    random = np.random.default_rng(0)
+    inputs = [[random.integers(-128, 128, plain.inputs[0].shape, np.int8)] for _ in range(10)]
+    np.testing.assert_array_equal(*(run_tflite(one.data, inputs, runtime) for one in (packed, plain)))
 
 
 def test_importing_the_converter_loads_nothing_heavy():
