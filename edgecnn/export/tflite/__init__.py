@@ -89,7 +89,7 @@ def convert(
     with _no_traceback(path):
         proto = _with_unit_scales(proto) if unit_scales else proto
         tflite, notes = _lowered(proto, batch=batch, io=io, keep_nchw_input=keep_nchw_input, runtime=runtime)
-    shrink_weights(tflite, weights)
+    notes += shrink_weights(tflite, weights)
     if runtime is not None:
         check_runtime(tflite, runtime)
     data = _written(tflite, metadata, debug_names=debug_names, signature=signature)

@@ -19,8 +19,8 @@ _SMALLEST_FLOAT16_BYTES = 256
 _SCALE_BYTES = 12
 
 
-def shrink_weights(model: Model, weights: str) -> None:
-    """Rewrites the weights of convolutions and fully connected layers in place.
+def shrink_weights(model: Model, weights: str) -> list[str]:
+    """Rewrites the weights of convolutions and fully connected layers in place; returns notes.
 
     `weights`: "as-is"; "float16" (float models: halves the file, computes in float32); "int8" (float
     models: dynamic range, activations stay float32); "int4" (integer models: 4-bit weights, int8
@@ -29,7 +29,20 @@ def shrink_weights(model: Model, weights: str) -> None:
     """
     if weights not in WEIGHTS:
         raise UsageError(f"weights {weights!r} are not known", fix=f"choose one of: {', '.join(WEIGHTS)}")
+    before = _dtypes_of_weights(model)
     WEIGHTS[weights](model)
+    if weights == "as-is" or _dtypes_of_weights(model) != before:
+        return []
+    if weights in ("int4", "packed"):
+        why = "no layer's integers fit in 4 bits" if "int8" in before else "no layer has int8 weights"
+    else:
+        why = "no layer's weights would shrink" if "float32" in before else "no layer has float32 weights"
+    return [f"weights {weights}: all stay as they are: {why}"]
+
+
+def _dtypes_of_weights(model: Model) -> list[str]:
+    constants = [t for operator in _weighted(model, also=("TRANSPOSE_CONV",)) for t in operator.inputs[1:]]
+    return [tensor.dtype for tensor in constants if tensor is not None]
 
 
 def _as_is(model: Model) -> None:

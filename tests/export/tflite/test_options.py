@@ -82,6 +82,24 @@ def test_packed_weights_are_the_same_network_in_fewer_bytes(runtime):
     np.testing.assert_array_equal(*(run_tflite(one.data, inputs, runtime) for one in (packed, plain)))
 
 
+@pytest.mark.parametrize(
+    ("quantized", "weights", "why"),
+    [
+        (False, "int4", "no layer has int8 weights"),
+        (False, "packed", "no layer has int8 weights"),
+        (True, "packed", "no layer's integers fit in 4 bits"),
+        (True, "int8", "no layer has float32 weights"),
+        (True, "float16", "no layer has float32 weights"),
+    ],
+)
+def test_weights_that_cannot_shrink_as_asked_are_told_of(quantized, weights, why):
+    model = qdq(lenet5()) if quantized else lenet5()
+    conversion = convert(model, weights=weights)
+    assert conversion.data == convert(model).data
+    assert conversion.notes == (f"weights {weights}: all stay as they are: {why}",)
+    assert not convert(model, weights="as-is").notes
+
+
 def test_importing_the_converter_loads_nothing_heavy():
     code = "import sys, edgecnn.export.tflite; print(*sorted({m.split('.')[0] for m in sys.modules}))"
     loaded = subprocess.run(
