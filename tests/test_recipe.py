@@ -411,3 +411,5 @@ def test_keys_that_are_not_said_do_not_change_the_hash() -> None:
     assert set(said["data"]) == {"name"}
     assert set(said["model"]) == {"name", "widths"}
     assert "ema" not in said["train"] and "mixup" not in said["train"]
+    [quantize] = [step["quantize"] for step in said["compress"] if "quantize" in step]
+    assert set(quantize) == {"calibration_images", "engine", "dense_weights"}

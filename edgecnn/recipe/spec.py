@@ -27,7 +27,8 @@ class Spec(BaseModel):
     def _without_newer_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields = type(self).model_fields
         values: dict[str, Any] = handler(self)
-        return {k: v for k, v in values.items() if k not in self.newer or v != fields[k].default}
+        # What was given, not what is written of it: JSON has lists, and a default may be a tuple.
+        return {k: v for k, v in values.items() if k not in self.newer or getattr(self, k) != fields[k].default}
 
 
 def named(parameters: dict[str, dict[str, Any]], *others: dict[str, Any]) -> WithJsonSchema:
