@@ -214,6 +214,9 @@ def train(
     """
     progress = progress or Silent()
     laid_out(model, training.memory_format)
+    if teacher:
+        # It only answers, but pools at a tenth of the speed where its tensors lie otherwise than the images.
+        laid_out(teacher.model, training.memory_format)
     run = Run(model, settings, teacher, progress)
     history = run.resume(checkpoints)
     steps_an_epoch = len(batch_sizes(len(training), settings.batch_size))
