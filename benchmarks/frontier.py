@@ -112,13 +112,14 @@ def row_recipe(name: str) -> dict[str, Any]:
 
 
 def told(rows: list[dict[str, Any]]) -> str:
-    lines = [f"{'':<34} {'size':>9}  accuracy (mean of seeds, spread)"]
+    """The rows among the references, by size."""
+    lines = [(size, name, format_share(accuracy)) for name, size, accuracy in REFERENCES]
     for one_row in rows:
-        n = len(one_row["seeds"])
-        spread = f"{format_share(one_row['accuracy'])} +- {100 * one_row['accuracy_std']:.2f} over {n} seeds"
-        lines.append(f"{one_row['name']:<34} {format_size(one_row['size_bytes']):>9}  {spread}")
-    lines += [f"{name:<34} {format_size(size):>9}  {format_share(share)}" for name, size, share in REFERENCES]
-    return "\n".join(lines)
+        accuracy, n = format_share(one_row["accuracy"]), len(one_row["seeds"])
+        said = f"{accuracy} +- {100 * one_row['accuracy_std']:.2f} over {n} seeds"
+        lines.append((one_row["size_bytes"], one_row["name"], said))
+    table = [f"{name:<34} {format_size(size):>9}  {said}" for size, name, said in sorted(lines)]
+    return "\n".join([f"{'':<34} {'size':>9}  accuracy (mean of seeds, spread)", *table])
 
 
 def main() -> None:
