@@ -158,7 +158,7 @@ class QatSpec(FinetuneSpec):
         "int8", description="int4: 4-bit weights in the .tflite file, 8-bit activations"
     )
     int8_layers: tuple[str, ...] = Field(
-        (), description="with weights: int4, these keep 8 bits, such as conv1, whose few weights matter most"
+        (), description="with weights: int4, these layers keep 8 bits, such as conv1"
     )
     granularity: Literal["per_channel", "per_tensor"] = Field(
         "per_channel",
