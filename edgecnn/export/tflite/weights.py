@@ -31,8 +31,9 @@ def shrink_weights(model: Model, weights: str) -> list[str]:
         raise UsageError(f"weights {weights!r} are not known", fix=f"choose one of: {', '.join(WEIGHTS)}")
     before = _dtypes_of_weights(model)
     WEIGHTS[weights](model)
-    if weights == "as-is" or _dtypes_of_weights(model) != before:
-        return []
+    notes = _kept_by_their_scales(model) if weights == "packed" else []
+    if weights == "as-is" or notes or _dtypes_of_weights(model) != before:
+        return notes
     if weights in ("int4", "packed"):
         why = "no layer's integers fit in 4 bits" if "int8" in before else "no layer has int8 weights"
     else:
@@ -112,6 +113,16 @@ def _packed(model: Model) -> None:
             operator.inputs[1] = Tensor(weights.shape, "int4", weights.data, weights.quantization)
 
 
+def _kept_by_their_scales(model: Model) -> list[str]:
+    """Tells of the layers that would have 4 bits, had they one scale."""
+    return [
+        f"weights packed: {operator.source} keeps 8 bits: its integers fit in 4, but not every runtime has "
+        "dense layers of 4 bits with a scale for each output"
+        for operator, weights in _integer_weights(model)
+        if _uses_4_bits(weights)
+    ]
+
+
 def _integer_weights(model: Model) -> Iterator[tuple[Operator, Tensor]]:
     """The layers whose int8 weights may have 4 bits, and these.
 
@@ -127,9 +138,13 @@ def _integer_weights(model: Model) -> Iterator[tuple[Operator, Tensor]]:
 
 
 def _fits_in_4_bits(operator: Operator, weights: Tensor) -> bool:
-    assert weights.data is not None and weights.quantization is not None
-    one_scale_fits = weights.quantization.axis in (None, _axis_of(operator))
-    return one_scale_fits and int(np.abs(weights.data.astype(np.int16)).max()) <= 7
+    assert weights.quantization is not None
+    return weights.quantization.axis in (None, _axis_of(operator)) and _uses_4_bits(weights)
+
+
+def _uses_4_bits(weights: Tensor) -> bool:
+    assert weights.data is not None
+    return int(np.abs(weights.data.astype(np.int16)).max()) <= 7
 
 
 def _round_to_4_bits(operator: Operator, weights: Tensor) -> None:

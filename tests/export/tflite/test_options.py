@@ -82,6 +82,20 @@ def test_packed_weights_are_the_same_network_in_fewer_bytes(runtime):
     np.testing.assert_array_equal(*(run_tflite(one.data, inputs, runtime) for one in (packed, plain)))
 
 
+def test_packing_tells_of_dense_layers_that_their_scales_keep_at_8_bits():
+    model = qdq(lenet5(), per_channel=("Conv", "Gemm"))
+    for tensor in model.graph.initializer:
+        if len(tensor.dims) > 1:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) // 20, tensor.name))
+    packed = convert(model, weights="packed")
+    assert dict(operators(packed.data))["CONV_2D"] == 7
+    dense = [f"Gemm {node.name}" for node in lenet5().graph.node if node.op_type == "Gemm"]
+    assert len(packed.notes) == len(dense)
+    for layer, note in zip(dense, packed.notes, strict=True):
+        assert note.startswith(f"weights packed: {layer} keeps 8 bits: its integers fit in 4, but ")
+    assert not convert(model, weights="as-is").notes
+
+
 @pytest.mark.parametrize(
     ("quantized", "weights", "why"),
     [
