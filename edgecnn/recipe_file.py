@@ -29,7 +29,7 @@ from edgecnn.recipe import (
     data_parameters,
     model_parameters,
 )
-from edgecnn.recipe.steps import QuantizeStep, SearchStep
+from edgecnn.recipe.steps import QuantizeStep
 from edgecnn.yaml_source import MOST_BYTES, KeyPath, YamlSource
 
 MOST_FAULTS = 50
@@ -234,6 +234,10 @@ def _with_path(value: Any) -> Any:
 
 def _step(value: Any, path: KeyPath, source: YamlSource) -> dict[str, Any]:
     name, parameters = _single(value, path, STEPS, source)
+    if parameters.get("teacher") not in (None, "dense"):
+        teacher = parameters["teacher"]
+        names = MODELS if isinstance(teacher, dict) else {"dense": None, **MODELS}
+        parameters = {**parameters, "teacher": _named(teacher, (*path, name, "teacher"), names, source)}
     return {name: parameters}
 
 
@@ -250,8 +254,9 @@ def _single(
         )
     ((name, parameters),) = value.items()
     if name not in registry:
+        kind = "teacher" if path[-1] == "teacher" else path[0]
         raise RecipeError(
-            f"there is no {path[0]} {name!r}{_nearest(name, registry)}; expected one of: {', '.join(registry)}",
+            f"there is no {kind} {name!r}{_nearest(name, registry)}; expected one of: {', '.join(registry)}",
             where=source.where(path),
         )
     if parameters is None:
@@ -334,6 +339,9 @@ def _keys_at(loc: tuple[str | int, ...], data: Any) -> list[str]:
         return list(Scaling.model_fields)
     if loc == ("model",):
         return model_parameters(next(iter(data["model"])))
+    if "teacher" in loc:
+        teacher = _source_path(loc[: loc.index("teacher") + 1], data)
+        return model_parameters(next(iter(_value_at(data, teacher))))
     if loc[:1] == ("compress",) and len(loc) >= 3:
         spec = STEPS[str(loc[2])]
         loc = loc[3:]
@@ -350,6 +358,12 @@ def _keys_at(loc: tuple[str | int, ...], data: Any) -> list[str]:
     ]
 
 
+def _value_at(data: Any, path: KeyPath) -> Any:
+    for key in path:
+        data = data[key]
+    return data
+
+
 def _check_names(recipe: Recipe, source: YamlSource) -> None:
     """What only the whole recipe can judge: widths to prune to, artifacts that a budget is for."""
     _check_widths(recipe, source)
@@ -364,7 +378,7 @@ def _check_names(recipe: Recipe, source: YamlSource) -> None:
             fix=f"let them be resized: data: {{{recipe.data.name}: {{size: {wanted[0]}}}}}",
         )
     _check_stem(recipe, source)
-    _check_teacher(recipe, source)
+    _check_teachers(recipe, source)
     for key in recipe.budget:
         if key not in recipe.artifact_keys:
             raise RecipeError(
@@ -390,16 +404,15 @@ def _check_stem(recipe: Recipe, source: YamlSource) -> None:
         )
 
 
-def _check_teacher(recipe: Recipe, source: YamlSource) -> None:
+def _check_teachers(recipe: Recipe, source: YamlSource) -> None:
     given = (recipe.preprocessing.height, recipe.preprocessing.width)
-    for index, step in enumerate(recipe.compress):
-        teacher = step.search.teacher if isinstance(step, SearchStep) else None
-        wanted = ALL_MODELS[teacher].input_size if teacher in MODELS else None
+    for (position, step), teacher in recipe.teachers.items():
+        wanted = ALL_MODELS[teacher.name].input_size
         if wanted is not None and wanted != given:
             raise RecipeError(
-                f"the teacher {teacher} takes pictures of {wanted[0]} x {wanted[1]}; those of this recipe are "
-                f"{given[0]} x {given[1]}",
-                where=source.where(("compress", index, "search", "teacher")),
+                f"the teacher {teacher.name} takes pictures of {wanted[0]} x {wanted[1]}; those of this recipe "
+                f"are {given[0]} x {given[1]}",
+                where=source.where(("compress", position, step, "teacher")),
                 fix="teacher: dense, or a network that takes them",
             )
 

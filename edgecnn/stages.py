@@ -25,8 +25,8 @@ DONE = "done.json"
 # Seconds that interrupted runs of a stage have taken so far.
 SPENT = "spent.json"
 FOLDER = ".stages"
-# The ends of the names of stages that a search runs by itself; no build plans them.
-TRIED = TRIAL, TEACHER = "trial", "teacher"
+# The trials of a search, and a network that only teaches, are stages that no build plans: others run them.
+TRIAL, TEACHER = "trial", "teacher"
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,10 +153,9 @@ class StageStore:
             shutil.rmtree(self.folder(stage), ignore_errors=True)
 
     def forget_trials(self) -> None:
-        """Removes what searches tried, by any recipe: their trials, and teachers that were trained for them."""
-        for kind in TRIED:
-            for folder in self.root.glob(f"*-{kind}"):
-                shutil.rmtree(folder)
+        """Removes what no build plans, of any recipe: the trials of searches, and teachers."""
+        for folder in (*self.root.glob(f"*-{TRIAL}"), *self.root.glob(TEACHER)):
+            shutil.rmtree(folder)
 
     def plan(self, stages: tuple[Stage, ...], *, force: bool = False) -> list[Planned]:
         """What would run, in order, and why."""

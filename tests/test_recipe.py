@@ -138,6 +138,31 @@ def test_defaults_and_short_forms(recipe_path: Path) -> None:
             ":7: compress.0.prune.widths: lenet5 takes 4 numbers",
         ),
         ("budget:", "  - finetune\nbudget:", "compress: quantize must be the last step"),
+        *(
+            (
+                "- quantize",
+                f"- finetune: {{teacher: {teacher}}}\n  - quantize",
+                f":7: compress.0.finetune.{said}",
+            )
+            for teacher, said in (
+                (
+                    "dens",
+                    "teacher: there is no teacher 'dens' (did you mean 'dense'?); expected one of: dense, le",
+                ),
+                ("3", "teacher: expected one name, or one name with its settings; names are dense, lenet5"),
+                ("{dense: {}}", "teacher: there is no teacher 'dense' (did you mean 'lenet5'?); expected"),
+                ("{python: n.py:Net}", "teacher: there is no teacher 'python'; expected one of: lenet5, "),
+                ("{lenet5: {width: [1]}}", "teacher.lenet5.width: unknown key (did you mean 'widths'?); known"),
+                ("{lenet5: {widths: [1]}}", "teacher: lenet5 takes 4 numbers, one for each of conv1, conv2, "),
+                ("{lenet5: {widths: 1}}", "teacher.lenet5.widths: input should be a valid array, not 1"),
+                ("{lenet5: {stem: small}}", "teacher: lenet5 has no stem"),
+            )
+        ),
+        (
+            "- quantize",
+            "- finetune: {teacher: {squeezenet1_1: {weights: imagenet}}}\n  - quantize",
+            "a teacher with weights from imagenet sees pictures normalized for them",
+        ),
         ("20 kB", "20", ":9: budget.int8.tflite.max_size: expected a number with its unit (B, kB,"),
         ("max_size", "maxsize", ":9: budget.int8.tflite.maxsize: unknown key (did you mean 'max_size'?)"),
         ("int8.tflite:", "int8.tfl:", ":9: budget.int8.tfl: this recipe writes no 'int8.tfl' (did you mean"),
@@ -338,6 +363,22 @@ def test_the_hash_is_the_one_from_before_networks_had_options(recipe_path: Path)
     assert len(hashes) == 3
 
 
+def test_a_teacher_is_part_of_the_hash_as_it_was_written(recipe_path: Path) -> None:
+    """A bare name is written as it was when teachers had no settings."""
+    written = {
+        teacher: recipe_file.load(
+            recipe_path, (f"compress=[{{finetune: {{teacher: {teacher}}}}}]", "budget={}")
+        ).recipe.model_dump(mode="json")["compress"][0]["finetune"]["teacher"]
+        for teacher in ("null", "dense", "lenet5_caffe", "{lenet5_global: {widths: [3, 4, 5]}}")
+    }
+    assert list(written.values()) == [
+        None,
+        "dense",
+        "lenet5_caffe",
+        {"name": "lenet5_global", "widths": [3, 4, 5]},
+    ]
+
+
 def test_the_schema_in_the_repository_is_the_one_of_the_code() -> None:
     stored = json.loads((ROOT / "recipes" / "recipe.schema.json").read_text())
     assert stored == recipe.json_schema(), "run: edgecnn schema -o recipes/recipe.schema.json"
@@ -350,6 +391,8 @@ def test_the_schema_accepts_the_recipes_and_refuses_faults() -> None:
     good = yaml_source.parse(MINIMAL_RECIPE, "minimal").data
     assert validator.is_valid({**good, "model": {"squeezenet1_1": {"stem": "small", "simple_bypass": True}}})
     assert not validator.is_valid({**good, "model": {"lenet5": {"stem": "small"}}})
+    for teacher, is_right in (("lenet5", True), ({"lenet5": {"widths": [3, 4]}}, True), ("dens", False)):
+        assert validator.is_valid({**good, "compress": [{"finetune": {"teacher": teacher}}]}) is is_right
     for bad in ({"model": "lenet"}, {"train": {"epoch": 1}}, {"compress": ["prune"]}, {"extra": 1}):
         assert not validator.is_valid({**good, **bad}), bad
 

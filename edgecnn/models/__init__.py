@@ -94,6 +94,7 @@ MODELS = {
         "edgecnn.models.lenet5_caffe:LeNet5Caffe",
         widths={"conv1": 20, "conv2": 50, "fc1": 500},
         input_size=(28, 28),
+        options=("conv_relu",),
     ),
     "lenet5_global": ModelInfo(
         "edgecnn.models.lenet5_global:LeNet5Global",

@@ -72,6 +72,7 @@ class Recipe(Spec):
         if QuantizeStep in kinds[: -2 if QatStep in kinds else -1]:
             raise ValueError("compress: quantize must be the last step but for qat, and stand there once")
         self._search_fits(kinds)
+        self._teachers_fit()
         self._tuning_fits(kinds)
         by_scale = any(isinstance(s, PruneStep) and s.prune.criterion == "batchnorm" for s in self.compress)
         if by_scale and self.model.name in MODELS:
@@ -107,11 +108,20 @@ class Recipe(Spec):
             raise ValueError("compress: search prunes and fine-tunes: leave prune and finetune out")
         if self.model.name not in MODELS:
             raise ValueError(f"compress: search is for {', '.join(MODELS)}; prune takes any network")
-        teachers = {step.search.teacher for step in self.compress if isinstance(step, SearchStep)}
-        if not self.train.epochs and teachers - {None, "dense"}:
-            raise ValueError("train: with 0 epochs no other teacher is trained: leave it out, or name dense")
         if self.model.simple_bypass:
             raise ValueError("compress: search changes widths one by one, and simple_bypass ties them together")
+
+    def _teachers_fit(self) -> None:
+        for teacher in self.teachers.values():
+            if not self.train.epochs and not teacher.weights:
+                raise ValueError(
+                    "train: with 0 epochs no other teacher is trained: leave it out, or name dense"
+                )
+            if teacher.weights == "imagenet" and self.model.weights != "imagenet":
+                raise ValueError(
+                    "a teacher with weights from imagenet sees pictures normalized for them, as the model does "
+                    "only if it has such weights itself: leave weights of the teacher out"
+                )
 
     def _tuning_fits(self, kinds: list[type]) -> None:
         if self.quantize is None:
@@ -123,6 +133,16 @@ class Recipe(Spec):
             )
         if SearchStep in kinds and self.quantize.max_accuracy_drop is not None:
             raise ValueError("compress: search has a max_accuracy_drop of its own: leave it out of quantize")
+
+    @property
+    def teachers(self) -> dict[tuple[int, str], ModelSpec]:
+        """The networks besides the dense one from which steps learn, by the step's position and name."""
+        named = {
+            (position, name): getattr(getattr(step, name), "teacher", None)
+            for position, step in enumerate(self.compress)
+            for name in type(step).model_fields
+        }
+        return {place: teacher for place, teacher in named.items() if isinstance(teacher, ModelSpec)}
 
     @property
     def lacks_folds(self) -> bool:

@@ -25,7 +25,7 @@ class ModelSpec(Spec):
     user's own, at `path`: a class, made with `args`, or an ONNX file.
     """
 
-    newer = ("stem", "simple_bypass", "kernel_sizes", "weights", "path", "args")
+    newer = ("stem", "simple_bypass", "kernel_sizes", "conv_relu", "weights", "path", "args")
 
     name: str
     widths: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] | None = None
@@ -34,6 +34,7 @@ class ModelSpec(Spec):
     kernel_sizes: tuple[KernelSize, KernelSize, KernelSize] | None = Field(
         None, description="of the three convolutions; default: 5, 5, 3"
     )
+    conv_relu: bool | None = Field(None, description="a ReLU behind the convolutions; Caffe's file has none")
     weights: str | None = Field(
         None,
         min_length=1,
@@ -109,6 +110,7 @@ _WIDTHS = {"type": "array", "items": {"type": "integer", "minimum": 1}}
 _OPTIONS: dict[str, dict[str, Any]] = {
     "stem": {"enum": list(get_args(Stem)), "description": ModelSpec.model_fields["stem"].description},
     "simple_bypass": {"type": "boolean", "description": ModelSpec.model_fields["simple_bypass"].description},
+    "conv_relu": {"type": "boolean", "description": ModelSpec.model_fields["conv_relu"].description},
     "kernel_sizes": {
         "type": "array",
         "items": {"enum": list(get_args(KernelSize))},

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_serializer, model_validator
 
-from edgecnn.models import ALL_MODELS, MODELS
-from edgecnn.recipe.model_spec import target_widths
-from edgecnn.recipe.spec import Spec, limit
+from edgecnn.models import ALL_MODELS
+from edgecnn.recipe.model_spec import MODEL_PARAMETERS, ModelSpec, target_widths
+from edgecnn.recipe.spec import Spec, limit, named
 from edgecnn.units import parse_points
 
 Augmentation = Literal["shift", "rotate", "scale", "flip", "crop", "elastic", "color"]
@@ -103,6 +103,15 @@ class PruneSpec(Spec):
         return target_widths(start, self.ratio or 0, self.round_to or ALL_MODELS[model].round_to)
 
 
+Teacher = Annotated[
+    Annotated[None, Tag("nobody")]
+    | Annotated[Literal["dense"], Tag("dense")]
+    | Annotated[ModelSpec, Tag("teacher")],
+    Discriminator(lambda value: "nobody" if value is None else "dense" if value == "dense" else "teacher"),
+    named(MODEL_PARAMETERS, {"enum": ["dense", None]}),
+]
+
+
 class LearningSpec(Spec):
     """Training of a network that was trained before, which may learn from a teacher, too."""
 
@@ -110,14 +119,23 @@ class LearningSpec(Spec):
     learning_rate: float = Field(2e-3, gt=0, le=100)
     temperature: float = Field(3.0, gt=0, le=100, description="softness of the teacher's outputs")
     teacher_weight: float = Field(0.7, ge=0, le=1, description="share of the loss that the teacher gives")
+    teacher: Teacher = Field(
+        None,
+        description="learn from the outputs of the dense network, too, or from those of another network, which "
+        "is trained first: its name, with settings as under model:",
+    )
+
+    @field_serializer("teacher")
+    def _as_written(self, teacher: Any) -> Any:
+        """A bare name stays one: it is part of the hash of a recipe."""
+        if not isinstance(teacher, ModelSpec):
+            return teacher
+        settings = teacher.model_dump(mode="json", exclude={"name"}, exclude_none=True)
+        return {"name": teacher.name, **settings} if settings else teacher.name
 
 
 class FinetuneSpec(LearningSpec):
     """Training of the network as it is now, with the settings of `train` where they are not given here."""
-
-    teacher: Literal["dense"] | None = Field(
-        None, description="learn from the outputs of the dense network, too"
-    )
 
 
 class QuantizeSpec(Spec):
@@ -186,19 +204,10 @@ class SearchSpec(LearningSpec):
     screen_epochs: int = Field(2, ge=1, le=10_000, description="epochs of a short training")
     finalists: int = Field(4, ge=1, le=1000, description="how many are trained for all of `epochs`, at most")
     epochs: int = Field(8, ge=1, le=10_000)
-    teacher: str | None = Field(
-        "dense", description="learn from the dense network, or from another one, such as lenet5_caffe"
-    )
+    teacher: Teacher = Field("dense", description=LearningSpec.model_fields["teacher"].description)
     round_to: int | None = Field(
         None, ge=1, le=256, description="widths are multiples; default: 8 for SqueezeNet, else 1"
     )
-
-    @field_validator("teacher")
-    @classmethod
-    def _known_teacher(cls, teacher: str | None) -> str | None:
-        if teacher not in (None, "dense", *MODELS):
-            raise ValueError(f"a teacher is dense, or one of {', '.join(MODELS)}")
-        return teacher
 
     @model_validator(mode="after")
     def _screening_is_shorter(self) -> SearchSpec:

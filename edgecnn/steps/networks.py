@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, cast
 from edgecnn import data, files
 from edgecnn.data import DATASETS, Dataset, Source, Splits, notes
 from edgecnn.errors import DataError, EdgeCNNError, MissingExtraError
-from edgecnn.models import own_code, weights
+from edgecnn.models import ALL_MODELS, own_code, weights
 from edgecnn.models.own_code import OwnCode
 from edgecnn.models.weights import Weights
 from edgecnn.progress import Progress
-from edgecnn.recipe import FinetuneSpec, FinetuneStep, PruneStep, Recipe
-from edgecnn.stages import Stage, StageStore
+from edgecnn.recipe import FinetuneStep, PruneStep, Recipe
+from edgecnn.recipe.model_spec import ModelSpec
+from edgecnn.recipe.steps import LearningSpec
+from edgecnn.stages import TEACHER, Stage, StageStore
 from edgecnn.steps import own_model
 
 if TYPE_CHECKING:
@@ -276,7 +278,6 @@ def prune_stage(shop: Workshop, step: PruneStep, position: int, source: Stage) -
 
 def finetune_stage(shop: Workshop, step: FinetuneStep, position: int, source: Stage, dense: Stage) -> Stage:
     spec = step.finetune
-    needs = (source, dense) if spec.teacher and dense is not source else (source,)
 
     def make(folder: Path) -> tuple[nn.Module, list[dict[str, Any]]]:
         model = load_network(shop, source)
@@ -286,16 +287,38 @@ def finetune_stage(shop: Workshop, step: FinetuneStep, position: int, source: St
             shop, model, settings, checkpoints, "finetune", teacher_of(shop, spec, dense)
         )
 
-    return network_stage(shop, f"{position}-finetune", {"finetune": spec.model_dump(mode="json")}, make, needs)
+    inputs = {"finetune": spec.model_dump(mode="json")}
+    return network_stage(shop, f"{position}-finetune", inputs, make, taught(shop, spec, dense, source))
 
 
-def teacher_of(shop: Workshop, spec: FinetuneSpec, dense: Stage) -> Teacher | None:
-    """The dense network as the teacher that `spec` asks for, if it does."""
+def taught(shop: Workshop, spec: LearningSpec, dense: Stage, *sources: Stage) -> tuple[Stage, ...]:
+    """What a training of the network of `sources` needs: these, and the teacher that `spec` asks for."""
+    teacher = (teacher_stage(shop, spec, dense),) if spec.teacher else ()
+    return tuple(dict.fromkeys((*sources, *teacher)))
+
+
+def teacher_stage(shop: Workshop, spec: LearningSpec, dense: Stage) -> Stage:
+    """The dense network, or another one, trained as the recipe says: once, however many steps learn from it."""
+    return train_stage(_teaching(shop, spec.teacher), TEACHER) if isinstance(spec.teacher, ModelSpec) else dense
+
+
+def _teaching(shop: Workshop, teacher: ModelSpec) -> Workshop:
+    """The workshop of `teacher`, with the same pictures."""
+    if shop.recipe.model.weights == "imagenet" and ALL_MODELS[teacher.name].published and not teacher.weights:
+        teacher = teacher.model_copy(update={"weights": "imagenet"})
+    return shop.like(recipe=shop.recipe.model_copy(update={"model": teacher}))
+
+
+def teacher_of(shop: Workshop, spec: LearningSpec, dense: Stage) -> Teacher | None:
+    """The teacher that `spec` asks for, if it does; one that is not trained yet is trained now."""
     if not spec.teacher:
         return None
     from edgecnn.training.distill import Teacher
 
-    return Teacher(load_network(shop, dense), spec.temperature, spec.teacher_weight)
+    stage = teacher_stage(shop, spec, dense)
+    shop.store.run(stage)
+    teaching = _teaching(shop, spec.teacher) if isinstance(spec.teacher, ModelSpec) else shop
+    return Teacher(load_network(teaching, stage), spec.temperature, spec.teacher_weight)
 
 
 def load_network(shop: Workshop, stage: Stage) -> nn.Module:

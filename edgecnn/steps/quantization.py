@@ -25,6 +25,7 @@ from edgecnn.steps.networks import (
     Workshop,
     finetune_settings,
     installed_version,
+    taught,
     teacher_of,
     told_accuracy,
     train_network,
@@ -229,7 +230,7 @@ def qat_stage(
         return {"validation_accuracy": accuracy, "history": history, "equalized": equalized, "notes": []}
 
     inputs = {**training_inputs(shop), "qat": spec.model_dump(mode="json")}
-    needs = (quantized, dense) if spec.teacher else (quantized,)
+    needs = taught(shop, spec, dense, quantized)
     return Stage(
         f"{position}-qat", inputs, work, needs, (*QUANTIZE_CODE, "edgecnn.training", "edgecnn.steps.networks")
     )

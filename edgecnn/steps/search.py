@@ -18,7 +18,6 @@ from edgecnn.errors import DivergedError, TargetError
 from edgecnn.models import ALL_MODELS
 from edgecnn.progress import Silent
 from edgecnn.recipe import Recipe, SearchSpec
-from edgecnn.recipe.model_spec import ModelSpec
 from edgecnn.recipe.steps import QatStep, SearchStep
 from edgecnn.records import Search, SearchTrial
 from edgecnn.search import cost
@@ -27,7 +26,7 @@ from edgecnn.search.candidates import Candidate, Extent, Trial, Widths, front
 from edgecnn.search.strategy import Space
 from edgecnn.search.study import Study
 from edgecnn.search.workers import InThisProcess
-from edgecnn.stages import TEACHER, TRIAL, Stage, StageStore
+from edgecnn.stages import TRIAL, Stage, StageStore
 from edgecnn.steps.networks import (
     Workshop,
     finetune_settings,
@@ -35,6 +34,9 @@ from edgecnn.steps.networks import (
     load_network,
     make_network,
     network_stage,
+    taught,
+    teacher_of,
+    teacher_stage,
     train_network,
     train_stage,
 )
@@ -74,10 +76,10 @@ CODE = (
 
 def search_stage(shop: Workshop, spec: SearchSpec, position: int, dense: Stage) -> Stage:
     """The network of the best trial, as after pruning and fine-tuning, and the study beside it."""
-    teacher = _teacher_stage(shop, spec, position, dense)
 
     def make(folder: Path) -> tuple[nn.Module, list[dict[str, Any]]]:
-        shop.store.run(teacher)  # where it is not the dense network
+        # Here, and not by the first trials, all at once.
+        shop.store.run(teacher_stage(shop, spec, dense))
         best = _Search(shop, spec, position, dense, folder).run().best
         if best.accuracy == DIVERGED:
             raise DivergedError(
@@ -93,7 +95,7 @@ def search_stage(shop: Workshop, spec: SearchSpec, position: int, dense: Stage) 
         "targets": shop.recipe.targets if spec.minimize == "latency" else None,
         **{tool: installed_version(tool) for tool in ("torch-pruning", "onnxruntime", "neural-compressor")},
     }
-    needs = (dense,) if teacher is dense else (dense, teacher)
+    needs = taught(shop, spec, dense, dense)
     return network_stage(shop, f"{position}-search", inputs, make, needs, CODE)
 
 
@@ -317,7 +319,6 @@ def _with_shorter_qat(recipe: Recipe, share: float) -> Recipe:
 def _trial_stage(
     shop: Workshop, spec: SearchSpec, position: int, dense: Stage, widths: Widths, epochs: int
 ) -> Stage:
-    teacher = _teacher_stage(shop, spec, position, dense)
 
     def make(folder: Path) -> tuple[nn.Module, list[dict[str, Any]]]:
         from edgecnn.compress.prune import n_judged, prune
@@ -329,8 +330,8 @@ def _trial_stage(
         judged, labels = train.normalized(train.images[:n_images]), train.labels[:n_images]
         prune(model, by_layer, "taylor", judged, labels, shop.recipe.seed)
         settings = finetune_settings(shop.recipe, epochs, spec.learning_rate, position, 0)
-        taught = _teacher(shop, spec, teacher, dense)
-        return model, train_network(shop, model, settings, folder / "checkpoint", "trial", taught)
+        teacher = teacher_of(shop, spec, dense)
+        return model, train_network(shop, model, settings, folder / "checkpoint", "trial", teacher)
 
     inputs = {
         "widths": list(widths),
@@ -338,33 +339,8 @@ def _trial_stage(
         **spec.model_dump(mode="json", include={"learning_rate", "teacher", "temperature", "teacher_weight"}),
         "torch-pruning": installed_version("torch-pruning"),
     }
-    needs = (dense,) if teacher is dense else (dense, teacher)
+    needs = taught(shop, spec, dense, dense)
     return network_stage(shop, f"{position}-{TRIAL}", inputs, make, needs, ("edgecnn.steps.search",))
-
-
-def _teacher_stage(shop: Workshop, spec: SearchSpec, position: int, dense: Stage) -> Stage:
-    """The dense network, or another one that is trained as the recipe says."""
-    if spec.teacher in (None, "dense"):
-        return dense
-    return train_stage(_with_model(shop, spec), f"{position}-{TEACHER}")
-
-
-def _with_model(shop: Workshop, spec: SearchSpec) -> Workshop:
-    """The workshop of the teacher, with the same pictures."""
-    assert spec.teacher is not None
-    # Weights of a file are those of the recipe's network.
-    published = shop.recipe.model.weights == "imagenet" and ALL_MODELS[spec.teacher].published
-    model = ModelSpec(name=spec.teacher, weights="imagenet" if published else None)
-    return shop.like(recipe=shop.recipe.model_copy(update={"model": model}))
-
-
-def _teacher(shop: Workshop, spec: SearchSpec, stage: Stage, dense: Stage) -> Any:
-    if spec.teacher is None:
-        return None
-    from edgecnn.training.distill import Teacher
-
-    teaching = shop if stage is dense else _with_model(shop, spec)
-    return Teacher(load_network(teaching, stage), spec.temperature, spec.teacher_weight)
 
 
 def quantized_untrained(shop: Workshop, graph: onnx.ModelProto) -> onnx.ModelProto:

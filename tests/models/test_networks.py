@@ -25,6 +25,19 @@ def test_the_parameter_counts_of_the_literature(name: str, n_params: int) -> Non
     assert sum(p.numel() for p in model.parameters()) == n_params
 
 
+@pytest.mark.parametrize("conv_relu", [False, True])
+def test_caffes_lenet_with_and_without_relu_behind_its_convolutions(conv_relu: bool) -> None:
+    model = build_model("lenet5_caffe", in_channels=1, n_classes=10, options={"conv_relu": conv_relu})
+    assert sum(p.numel() for p in model.parameters()) == 431_080
+    layers = dict(model.named_children())
+    images = torch.randn(2, 1, 28, 28)
+    x = layers["conv1"](images)
+    x = layers["conv2"](functional.max_pool2d(x.clamp(min=0) if conv_relu else x, 2))
+    x = functional.max_pool2d(x.clamp(min=0) if conv_relu else x, 2)
+    by_hand = layers["fc2"](layers["fc1"](x.flatten(1)).clamp(min=0))
+    torch.testing.assert_close(model(images), by_hand)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_logits_for_a_batch_of_any_size(name: str) -> None:
     info = MODELS[name]

@@ -162,7 +162,7 @@ def test_another_network_may_teach(digits: Path, tmp_path: Path) -> None:
         digits, tmp_path / "out", "compress.0.search.teacher=lenet5_caffe", "compress.0.search.trials=1"
     )
     searched(shop)
-    assert list((tmp_path / "out" / ".stages" / "1-teacher").glob("*/network.safetensors"))
+    assert list((tmp_path / "out" / ".stages" / "teacher").glob("*/network.safetensors"))
 
 
 def test_macs_are_minimized_by_counting_them(digits: Path, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_macs_are_minimized_by_counting_them(digits: Path, tmp_path: Path) -> No
         ("- prune: {ratio: 0.5}\n  - search: {max_accuracy_drop: 1 pt}", "search prunes and fine-tunes"),
         ("- search: {trials: 3}", "max_accuracy_drop"),
         ("- search: {max_accuracy_drop: 1 pt, screen_epochs: 9}", "screen_epochs must not be more than epochs"),
-        ("- search: {max_accuracy_drop: 1 pt, teacher: resnet}", "a teacher is dense, or one of lenet5"),
+        ("- search: {max_accuracy_drop: 1 pt, teacher: resnet}", "there is no teacher 'resnet'"),
         ("- search", "max_accuracy_drop: the key is missing"),
     ],
 )
