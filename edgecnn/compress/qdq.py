@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 import string
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from edgecnn.errors import QuantizationError
-from edgecnn.export.onnx_constants import share_constants
+from edgecnn.export.onnx_constants import INT32, bias_integers, share_constants
 
 MOVING_OPS = frozenset(
     {
@@ -129,18 +130,74 @@ def _widest(group: list[tuple[str, str]], constants: dict[str, onnx.TensorProto]
 def rescale_biases(
     graph: onnx.GraphProto, constants: dict[str, onnx.TensorProto], old_scales: dict[str, float]
 ) -> None:
-    made_by = {node.output[0]: node for node in graph.node}
+    """Carries int32 biases to the scales that activations have now, in place; `old_scales` are those before."""
+    for layer in biased_layers(graph, constants):
+        if layer.input_scale in old_scales:
+            integers, scale = (numpy_helper.to_array(constants[name]) for name in layer.bias.input[:2])
+            set_bias(layer, constants, integers * scale.astype(np.float64))
+
+
+@dataclass(frozen=True)
+class BiasedLayer:
+    """A layer and what dequantizes its weights and its int32 bias; `input_scale` names the scale of its input.
+    `owns_weights`: no other node reads them.
+    """
+
+    node: onnx.NodeProto
+    weights: onnx.NodeProto
+    bias: onnx.NodeProto
+    input_scale: str
+    owns_weights: bool
+
+    @property
+    def channel_axis(self) -> int:
+        """That of the weights, where each channel has a scale."""
+        return next((one.i for one in self.weights.attribute if one.name == "axis"), 1)
+
+
+def biased_layers(graph: onnx.GraphProto, constants: dict[str, onnx.TensorProto]) -> Iterator[BiasedLayer]:
+    made_by = {node.output[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
+    n_readers = Counter(name for node in graph.node for name in node.input)
     for node in graph.node:
-        source, bias = (made_by.get(node.input[i]) if len(node.input) > i else None for i in (0, 2))
-        if source is None or bias is None or node.op_type not in ("Conv", "Gemm", "ConvTranspose"):
+        if node.op_type not in ("Conv", "Gemm", "ConvTranspose"):
             continue
-        scale_name = source.input[1] if source.op_type == "DequantizeLinear" else ""
-        if scale_name not in old_scales:
+        data, weights, bias = (made_by.get(name) for name in (*node.input, "", "")[:3])
+        if data is None or weights is None or bias is None or bias.input[0] not in constants:
             continue
-        factor = value(constants, scale_name) / old_scales[scale_name]
-        values, scales = constants[bias.input[0]], constants[bias.input[1]]
-        replace(values, np.rint(numpy_helper.to_array(values) / factor).astype(np.int32))
-        replace(scales, (numpy_helper.to_array(scales) * factor).astype(np.float32))
+        names = (weights.output[0], *weights.input[:2])
+        yield BiasedLayer(node, weights, bias, data.input[1], all(n_readers[name] == 1 for name in names))
+
+
+def used_channels(layer: BiasedLayer, constants: dict[str, onnx.TensorProto]) -> NDArray[np.bool_]:
+    """Which channels of the weights of `layer` are not all zeros: [channels]; [1] where all have one scale."""
+    steps = numpy_helper.to_array(constants[layer.weights.input[0]])
+    per_channel = len(constants[layer.weights.input[1]].dims) > 0
+    others = tuple(k for k in range(steps.ndim) if not per_channel or k != layer.channel_axis % steps.ndim)
+    result: NDArray[np.bool_] = np.atleast_1d(steps.any(axis=others))
+    return result
+
+
+def set_bias(layer: BiasedLayer, constants: dict[str, onnx.TensorProto], values: NDArray[Any]) -> None:
+    """Makes the bias of `layer` stand for the float `values` [channels], in place.
+
+    Its steps are input scale x weight scale. Of a channel with hardly any weights these are so small that 32
+    bits may not hold the bias: the channel's weights then get the least scale that lets them, of which they are
+    next to nothing. A channel of zeros takes the largest scale of the others. One scale for all weights is left
+    as it is, and the bias cut off.
+    """
+    input_scale = value(constants, layer.input_scale)
+    integers, scales = (constants[name] for name in layer.weights.input[:2])
+    now = np.atleast_1d(numpy_helper.to_array(scales)).astype(np.float64)
+    if now.size == values.size > 1 and layer.owns_weights:
+        steps, used = numpy_helper.to_array(integers), used_channels(layer, constants)
+        fitting = np.where(used, now, now[used].max()) if used.any() else now
+        fitting = np.maximum(fitting, np.abs(values) / (input_scale * INT32.max))
+        shape = [-1 if k == layer.channel_axis % steps.ndim else 1 for k in range(steps.ndim)]
+        replace(integers, np.rint(steps * (now / fitting).reshape(shape)).astype(steps.dtype))
+        replace(scales, fitting.astype(np.float32))
+    step = np.float32(input_scale) * np.atleast_1d(numpy_helper.to_array(scales))
+    replace(constants[layer.bias.input[0]], bias_integers(values, step))
+    replace(constants[layer.bias.input[1]], step)
 
 
 def value(constants: dict[str, onnx.TensorProto], name: str) -> float:

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from edgecnn import files
-from edgecnn.analysis.matching import CLIPPING, layer_name
+from edgecnn.analysis.matching import CLIPPING, layer_name, match
 from edgecnn.compress import engines, qdq
 from edgecnn.compress.bias_correction import correct_biases
 from edgecnn.compress.calibration import narrow_ranges
@@ -65,12 +67,33 @@ def quantize(model: onnx.ModelProto, images_nchw: NDArray[Any], spec: QuantizeSp
             fitted = fit(float_path, images_nchw, request, Path(folder))
         except DecodeError as fault:  # native code writes half a file where a disk is full, and says nothing
             raise StorageError(OSError(errno.ENOSPC, str(fault)), folder) from fault
+    _mend_biases(fitted, source)
     if spec.calibrator != "minmax":
         narrow_ranges(fitted, source, images_nchw, spec.calibrator)
     if spec.bias_correction:
         correct_biases(fitted, source, images_nchw)
     strip(fitted)
     return Quantized(qdq.finish(fitted), engine, notes)
+
+
+def _mend_biases(fitted: onnx.ModelProto, source: onnx.ModelProto) -> None:
+    """Sets the biases anew that the engine's scales have no 32 bits for, or only a few steps: of channels with
+    hardly any weights, or none.
+    """
+    constants = {tensor.name: tensor for tensor in fitted.graph.initializer}
+    biases = {tensor.name: tensor for tensor in source.graph.initializer}
+    layers = {layer.node.output[0]: layer for layer in qdq.biased_layers(fitted.graph, constants)}
+    made_by = {node.output[0]: node for node in source.graph.node}
+    for matched in match(source.graph, fitted.graph).layers:
+        layer, (*_, bias) = layers.get(matched.qdq_output), made_by[matched.float_output].input
+        if layer is None or bias not in biases:
+            continue
+        values = numpy_helper.to_array(biases[bias])
+        integers, scale = (numpy_helper.to_array(constants[name]) for name in layer.bias.input[:2])
+        # Half a step is what rounding takes.
+        is_held = np.all(np.abs(integers * scale.astype(np.float64) - values) <= scale)
+        if not is_held or not qdq.used_channels(layer, constants).all():
+            qdq.set_bias(layer, constants, values)
 
 
 def layers_of(model: onnx.ModelProto) -> tuple[str, ...]:

@@ -342,3 +342,73 @@ def test_pooling_is_that_of_onnxruntime(kind: str, attributes: dict[str, Any]) -
     given = {one.name: helper.get_attribute_value(one) for one in node.attribute}
     ours = OPERATORS[kind]([torch.from_numpy(images)], given).numpy()
     np.testing.assert_allclose(ours, by_onnxruntime(model, images), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes", "axes"),
+    [
+        ("ReduceMean", {"keepdims": 1}, [2, 3]),
+        ("ReduceMean", {"keepdims": 0}, [-1]),
+        ("ReduceMean", {}, None),
+        ("LeakyRelu", {"alpha": 0.3}, None),
+        ("LeakyRelu", {}, None),
+    ],
+)
+def test_an_operator_is_that_of_onnxruntime(
+    kind: str, attributes: dict[str, Any], axes: list[int] | None
+) -> None:
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3, 8, 7])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    constants = [] if axes is None else [numpy_helper.from_array(np.array(axes, np.int64), "axes")]
+    node = helper.make_node(kind, ["x", *(tensor.name for tensor in constants)], ["y"], **attributes)
+    graph = helper.make_graph([node], "g", [x], [y], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    images = np.random.default_rng(0).normal(size=(2, 3, 8, 7)).astype(np.float32)
+    inputs = [torch.from_numpy(images), *(torch.tensor(axes) for _ in constants)]
+    given = {one.name: helper.get_attribute_value(one) for one in node.attribute}
+    np.testing.assert_allclose(
+        OPERATORS[kind](inputs, given).numpy(), by_onnxruntime(model, images), rtol=1e-5, atol=1e-6
+    )
+
+
+class Scaled(torch.nn.Module):
+    """A network with constants of its own between its layers, and a depthwise convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(1, 8, 3)
+        self.depthwise = torch.nn.Conv2d(8, 8, 3, groups=8)
+        self.fc = torch.nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.conv(x)) * 0.5
+        return self.fc(torch.relu(self.depthwise(x + 0.25)).mean((2, 3)))
+
+
+def scaled(dense_weights: Any = "per_tensor") -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    torch.manual_seed(0)
+    original = export_onnx(Scaled().eval(), (1, 28, 28))
+    calibration = TRAINING.normalized(TRAINING.images[:16]).numpy()
+    spec = QuantizeSpec(engine="onnxruntime", dense_weights=dense_weights)
+    return original, quantize(original, calibration, spec).model
+
+
+@pytest.mark.parametrize("bits", ["int8", "int4"])
+def test_constants_between_layers_stay_what_they_are(bits: Any) -> None:
+    graph, network = prepare(*scaled(), QatSpec(weights=bits))
+    if bits == "int8":
+        assert steps_apart(graph, network).max() == 0
+    train(network, TRAINING, VALIDATION, replace(SETTINGS, epochs=1))
+    written = trained_model(graph, network)
+    onnx.checker.check_model(written, full_check=True)
+    assert steps_apart(written, network).max() == 0
+
+
+@pytest.mark.parametrize("dense_weights", ["per_tensor", "per_channel"])
+def test_what_a_tflite_file_holds_in_8_bits_is_trained_in_8(dense_weights: Any) -> None:
+    """Depthwise weights, and those of dense layers with a scale for each output."""
+    graph, network = prepare(*scaled(dense_weights), QatSpec(weights="int4"))
+    layers = [step for step in network.graph.steps if getattr(step, "kind", "") in ("Conv", "Gemm")]
+    conv, depthwise, dense = (network.largest[layer.inputs[1]] for layer in layers)
+    assert (conv, depthwise, dense) == (7, 127, 127 if dense_weights == "per_channel" else 7)
+    assert convert(trained_model(graph, network), weights="packed").notes == ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from edgecnn.compress.qat.graph import read_graph
+from edgecnn.compress.qat.graph import QuantizedConstant, read_graph
 from edgecnn.export.onnx_constants import Constants, bias_integers
 
 LARGEST = 127
@@ -22,7 +22,7 @@ def per_tensor(model: onnx.ModelProto) -> onnx.ModelProto:
     written = onnx.ModelProto()
     written.CopyFrom(model)
     constants = Constants(written)
-    scales = {name: weights.scales.max() for name, weights in graph.weights.items() if weights.axis is not None}
+    scales = {name: _widest(weights) for name, weights in graph.weights.items() if weights.axis is not None}
     for name, scale in scales.items():
         integers = np.clip(np.rint(graph.weights[name].values / scale), -LARGEST, LARGEST).astype(np.int8)
         constants.requantize(name, integers, scale)
@@ -33,3 +33,10 @@ def per_tensor(model: onnx.ModelProto) -> onnx.ModelProto:
             constants.requantize(bias, bias_integers(graph.biases[bias].values, scale), scale)
     constants.write()
     return written
+
+
+def _widest(weights: QuantizedConstant) -> np.float32:
+    """The largest scale of all channels that are not zeros: these have any scale."""
+    used = np.moveaxis(weights.values, weights.axis or 0, 0).reshape(weights.scales.size, -1).any(axis=1)
+    result: np.float32 = (weights.scales[used] if used.any() else weights.scales).max()
+    return result

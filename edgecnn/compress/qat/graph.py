@@ -13,6 +13,9 @@ from onnx import numpy_helper
 
 from edgecnn.errors import QuantizationError
 
+# Their second input is what is trained.
+LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
 
 @dataclass(frozen=True)
 class Rounding:
@@ -56,7 +59,8 @@ class QuantizedConstant:
 
 @dataclass(frozen=True)
 class Graph:
-    """The steps in order, and what they read. `weights` are trained, `biases` too; `constants` stay.
+    """The steps in order, and what they read. `weights` of layers are trained, `biases` too; `constants` stay,
+    whether they are quantized or not.
 
     `scales` are those of activations by the name of their constant; `scale_of` names it by rounded tensor.
     """
@@ -84,20 +88,27 @@ def read_graph(model: onnx.ModelProto) -> Graph:
     weights: dict[str, QuantizedConstant] = {}
     biases: dict[str, QuantizedConstant] = {}
     scales: dict[str, float] = {}
+    fixed: dict[str, NDArray[Any]] = {}
+    of_layers = {node.input[1] for node in graph.node if node.op_type in LAYERS and len(node.input) > 1}
     for node in graph.node:
         if node.op_type == "QuantizeLinear":
             continue
         if node.op_type != "DequantizeLinear":
             steps.append(_operation(node))
         elif node.input[0] in constants:
-            constant = _constant(node, constants)
-            (biases if constants[node.input[0]].dtype == np.int32 else weights)[node.output[0]] = constant
+            name = node.output[0]
+            if constants[node.input[0]].dtype == np.int32:
+                biases[name] = _constant(node, constants)
+            elif name in of_layers:
+                weights[name] = _constant(node, constants)
+            else:
+                fixed[name] = _dequantized(node, constants)
         else:
             rounding = _rounding(node, quantized, constants)
             scales[rounding.scale] = float(constants[rounding.scale])
             steps.append(rounding)
     used = {name for step in steps if isinstance(step, Operation) for name in step.inputs}
-    plain = {name: array for name, array in constants.items() if name in used}
+    plain = {name: array for name, array in {**constants, **fixed}.items() if name in used}
     scale_of = {step.result: step.scale for step in steps if isinstance(step, Rounding)}
     return Graph(
         tuple(steps), weights, biases, scales, scale_of, plain, graph.input[0].name, graph.output[0].name
@@ -109,6 +120,15 @@ def _operation(node: onnx.NodeProto) -> Operation:
         raise QuantizationError(f"{node.op_type} with several outputs cannot be trained quantized")
     attributes = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
     return Operation(node.op_type, tuple(node.input), node.output[0], attributes)
+
+
+def _dequantized(node: onnx.NodeProto, constants: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    """What a quantized constant with one scale stands for."""
+    integers, scale, zero_point = (constants[name] for name in (*node.input, node.input[0])[:3])
+    if scale.size > 1:
+        raise QuantizationError("constants with several scales cannot be trained quantized")
+    steps = integers.astype(np.float32) - (zero_point.astype(np.float32) if len(node.input) > 2 else 0)
+    return np.asarray(steps * scale.reshape(()), np.float32)
 
 
 def _constant(node: onnx.NodeProto, constants: Mapping[str, NDArray[Any]]) -> QuantizedConstant:

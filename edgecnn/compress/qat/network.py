@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 
+import numpy as np
 import torch
 from torch import nn
 
 from edgecnn.compress.qat.graph import Graph, Operation, QuantizedConstant, Rounding
 from edgecnn.compress.qat.operators import OPERATORS, require_known
 from edgecnn.compress.qat.rounding import LearnedScale, fake_quantize, round_through, scaled_gradient
+from edgecnn.export.onnx_constants import INT32
 
 
 class QatNetwork(nn.Module):
@@ -35,9 +37,10 @@ class QatNetwork(nn.Module):
         self.biases = nn.ParameterDict(
             {key_of(name): nn.Parameter(torch.tensor(one.values)) for name, one in graph.biases.items()}
         )
+        least = scales_for_biases(graph)
         self.weight_scales = nn.ModuleDict(
             {
-                key_of(name): LearnedScale(first_scale(one, self.largest[name]))
+                key_of(name): LearnedScale(first_scale(one, self.largest[name]).clamp(min=least[name]))
                 for name, one in graph.weights.items()
             }
         )
@@ -78,7 +81,8 @@ class QatNetwork(nn.Module):
         source, weight, bias = step.inputs[:3]
         input_scale = self.scales[key_of(self.graph.scale_of[source])]().detach()
         scale = input_scale * self.weight_scales[key_of(weight)]().detach()
-        result: torch.Tensor = round_through(self.biases[key_of(bias)] / scale) * scale
+        steps = (self.biases[key_of(bias)] / scale).clamp(INT32.min, INT32.max)
+        result: torch.Tensor = round_through(steps) * scale
         return result
 
     def quantized_weight(self, name: str) -> torch.Tensor:
@@ -106,6 +110,24 @@ def first_scale(constant: QuantizedConstant, largest: int) -> torch.Tensor:
     )
     result: torch.Tensor = top[:, 0] * shares[errors.argmin(dim=0)]
     return result
+
+
+def scales_for_biases(graph: Graph) -> dict[str, torch.Tensor]:
+    """The scales of weights below which 32 bits do not hold the bias, twice over: scales shrink in training.
+
+    A bias is in steps of input scale x weight scale; a channel with hardly any weights may have a large one.
+    """
+    least = {name: np.zeros(len(one.scales), np.float32) for name, one in graph.weights.items()}
+    for step in graph.steps:
+        source, weight, bias = (*step.inputs, "", "", "")[:3] if isinstance(step, Operation) else ("", "", "")
+        if bias in graph.biases and weight in least:
+            input_scale = graph.scales[graph.scale_of[source]]
+            needed = 2 * np.abs(graph.biases[bias].values) / (input_scale * INT32.max)
+            per_channel = len(least[weight]) == len(needed)
+            least[weight] = np.maximum(least[weight], needed if per_channel else needed.max()).astype(
+                np.float32
+            )
+    return {name: torch.tensor(scales) for name, scales in least.items()}
 
 
 def key_of(name: str) -> str:

@@ -69,6 +69,11 @@ def _average_pool(inputs: Tensors, attributes: Attributes) -> torch.Tensor:
     return sums(_padded(inputs[0], attributes, 0.0)) / n_counted
 
 
+def _reduce_mean(inputs: Tensors, attributes: Attributes) -> torch.Tensor:
+    axes = inputs[1].tolist() if len(inputs) > 1 else attributes.get("axes", range(inputs[0].ndim))
+    return inputs[0].mean(dim=tuple(axes), keepdim=bool(attributes.get("keepdims", 1)))
+
+
 def _reshape(inputs: Tensors, attributes: Attributes) -> torch.Tensor:
     x, shape = inputs
     sizes = [x.shape[k] if size == 0 else size for k, size in enumerate(shape.tolist())]
@@ -92,9 +97,11 @@ OPERATORS: dict[str, Callable[[Tensors, Attributes], torch.Tensor]] = {
     "Add": lambda inputs, _: inputs[0] + inputs[1],
     "Mul": lambda inputs, _: inputs[0] * inputs[1],
     "Relu": lambda inputs, _: functional.relu(inputs[0]),
+    "LeakyRelu": lambda inputs, attributes: functional.leaky_relu(inputs[0], attributes.get("alpha", 0.01)),
     "Clip": _clip,
     "MaxPool": _max_pool,
     "AveragePool": _average_pool,
+    "ReduceMean": _reduce_mean,
     "GlobalAveragePool": lambda inputs, _: inputs[0].mean(dim=(2, 3), keepdim=True),
     "Concat": lambda inputs, attributes: torch.cat(list(inputs), dim=attributes["axis"]),
     "Flatten": _flatten,

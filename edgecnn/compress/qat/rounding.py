@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
+# No scale of a file is smaller, or negative.
+LEAST_SCALE = 1e-9
+
 
 class LearnedScale(nn.Module):
     """A scale that is trained as a multiple of the one that it begins with.
@@ -31,7 +34,7 @@ class _Multiple(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, multiple: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(first)
-        return multiple * first
+        return (multiple * first).clamp_(min=LEAST_SCALE)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:

@@ -23,12 +23,12 @@ def trained_model(model: onnx.ModelProto, network: QatNetwork) -> onnx.ModelProt
     written = onnx.ModelProto()
     written.CopyFrom(model)
     apart = Constants(written)
-    scales = {name: _positive(network.scales[key_of(name)]()) for name in network.graph.scales}
+    scales = {name: _as_numpy(network.scales[key_of(name)]()) for name in network.graph.scales}
     for name, scale in scales.items():
         apart.set(name, np.float32(scale))
     input_scale = {tensor: float(scales[name]) for tensor, name in network.graph.scale_of.items()}
     for name, constant in network.graph.weights.items():
-        weight_scale = _positive(network.weight_scales[key_of(name)]())
+        weight_scale = _as_numpy(network.weight_scales[key_of(name)]())
         integers = _integers(network, name, constant, weight_scale)
         apart.requantize(name, integers, weight_scale.reshape(np.shape(apart.arrays[constant.scale])))
     for node in written.graph.node:
@@ -38,12 +38,13 @@ def trained_model(model: onnx.ModelProto, network: QatNetwork) -> onnx.ModelProt
     return written
 
 
-def _positive(scale: torch.Tensor) -> NDArray[Any]:
-    return np.maximum(scale.detach().cpu().numpy().astype(np.float32), np.float32(1e-9))
+def _as_numpy(tensor: torch.Tensor) -> NDArray[Any]:
+    result: NDArray[Any] = tensor.detach().cpu().numpy()
+    return result
 
 
 def _integers(network: QatNetwork, name: str, constant: QuantizedConstant, scale: NDArray[Any]) -> NDArray[Any]:
-    values = network.weights[key_of(name)].detach().cpu().numpy()
+    values = _as_numpy(network.weights[key_of(name)])
     shape = [-1 if constant.axis == k else 1 for k in range(values.ndim)]
     largest = network.largest[name]
     result: NDArray[Any] = np.clip(np.rint(values / scale.reshape(shape)), -largest, largest).astype(np.int8)
@@ -58,5 +59,5 @@ def _write_bias(
         return
     weight_scale = apart.arrays[apart.made_by[node.input[1]].input[1]]
     scale = np.float32(input_scale[node.input[0]]) * weight_scale
-    values = network.biases[key_of(node.input[2])].detach().cpu().numpy()
+    values = _as_numpy(network.biases[key_of(node.input[2])])
     apart.requantize(node.input[2], bias_integers(values, scale), scale)
