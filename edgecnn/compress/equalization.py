@@ -161,7 +161,8 @@ class _Walk:
         if node.op_type in SCALED_THROUGH | FLATTENING:
             # Flattened, a channel is a run of columns: `n_all` stays the number of runs.
             return self.from_tensor(node.output[0], first, n_all)
-        if node.op_type == "Concat" and _axis(node) == 1 and all(one in self.channels for one in node.input):
+        joins = node.op_type == "Concat" and _axis(node) == 1 and list(node.input).count(name) == 1
+        if joins and all(one in self.channels for one in node.input):
             before = sum(self.channels[one] for one in node.input[: list(node.input).index(name)])
             whole = sum(self.channels[one] for one in node.input)
             return self.from_tensor(node.output[0], before + first, whole)

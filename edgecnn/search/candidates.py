@@ -13,6 +13,10 @@ Extent = Literal["screen", "final"]
 """A short training, or the whole one."""
 
 
+DIVERGED = 0.0
+"""The accuracy of a trial whose training diverged."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """Widths, their exact cost, and how the search came upon them: uniform, greedy, mutated."""
@@ -33,6 +37,10 @@ class Trial:
     @property
     def cost(self) -> float:
         return self.candidate.cost
+
+    @property
+    def diverged(self) -> bool:
+        return self.accuracy == DIVERGED
 
 
 def front(trials: Iterable[Trial]) -> tuple[Trial, ...]:

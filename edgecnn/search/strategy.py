@@ -189,7 +189,8 @@ def next_finalist(screened: Sequence[Trial], finals: Sequence[Trial], needed: fl
     """
     gain = gain_of(screened, finals)
     holds = min((trial.cost for trial in finals if trial.accuracy >= needed), default=math.inf)
-    fails = max((trial.cost for trial in finals if trial.accuracy < needed and trial.cost < holds), default=0)
+    missed = [one for one in finals if one.accuracy < needed and one.cost < holds and not one.diverged]
+    fails = max((trial.cost for trial in missed), default=0)
     done = {trial.candidate.widths for trial in finals}
     open_ = [trial for trial in front(screened) if trial.candidate.widths not in done and trial.cost < holds]
     likely = [trial for trial in open_ if trial.accuracy + gain >= needed]
@@ -202,9 +203,12 @@ def next_finalist(screened: Sequence[Trial], finals: Sequence[Trial], needed: fl
 
 
 def gain_of(screened: Sequence[Trial], finals: Sequence[Trial]) -> float:
-    """What whole training adds to the accuracy after a short one: the mean, 0 where nothing is known."""
-    short = {trial.candidate.widths: trial.accuracy for trial in screened}
-    gains = [trial.accuracy - short[trial.candidate.widths] for trial in finals]
+    """What whole training adds to the accuracy after a short one: the mean, 0 where nothing is known. One that
+    diverged says nothing of the others.
+    """
+    short = {trial.candidate.widths: trial.accuracy for trial in screened if not trial.diverged}
+    known = [trial for trial in finals if trial.candidate.widths in short and not trial.diverged]
+    gains = [trial.accuracy - short[trial.candidate.widths] for trial in known]
     return float(np.mean(gains)) if gains else 0.0
 
 

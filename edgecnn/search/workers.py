@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import signal
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -18,26 +19,30 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 MOST_LOSSES = 3
-"""Jobs that were lost with their process or node so often are given up: they are what kills them."""
+"""Where so many workers died, one after the other, before any did a job, the jobs are what kills them."""
 
 
 class Workers(ABC):
     """They do jobs that do not depend on one another. Functions, jobs and results must pickle."""
 
     @abstractmethod
-    def run(self, do: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[tuple[int, Result]]:
+    def run(
+        self, do: Callable[[Job], Result], jobs: Sequence[Job], *, n_threads: int = 1
+    ) -> Iterator[tuple[int, Result]]:
         """The position of each job and its result, as they end. What `do` raises is raised; a job whose worker
-        died is done again, and raises EdgeCNNError where that does not help.
+        died is done again, and raises EdgeCNNError where that does not help. A job computes with `n_threads`.
         """
 
     def close(self) -> None:  # noqa: B027 - most have nothing to close
-        """Ends the workers."""
+        """Ends the workers; what they have not finished is given up."""
 
 
 class InThisProcess(Workers):
     """One after the other."""
 
-    def run(self, do: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[tuple[int, Result]]:
+    def run(
+        self, do: Callable[[Job], Result], jobs: Sequence[Job], *, n_threads: int = 1
+    ) -> Iterator[tuple[int, Result]]:
         for position, job in enumerate(jobs):
             yield position, do(job)
 
@@ -49,16 +54,21 @@ class Processes(Workers):
         self.n = n
         self._pool: ProcessPoolExecutor | None = None
 
-    def run(self, do: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[tuple[int, Result]]:
+    def run(
+        self, do: Callable[[Job], Result], jobs: Sequence[Job], *, n_threads: int = 1
+    ) -> Iterator[tuple[int, Result]]:
         left = dict(enumerate(jobs))
-        for _ in range(MOST_LOSSES):
+        n_losses = 0
+        while left:
+            n_losses += 1
             for position, result in self._once(do, left):
                 del left[position]
+                n_losses = 0
                 yield position, result
-            if not left:
-                return
-            self.close()  # the pool is broken: the jobs that are left go to a new one
-        raise _lost(len(left))
+            if left and n_losses == MOST_LOSSES:
+                raise _lost(len(left))
+            if left:
+                self.close()  # the pool is broken: the jobs that are left go to a new one
 
     def _once(self, do: Callable[[Job], Result], jobs: dict[int, Job]) -> Iterator[tuple[int, Result]]:
         # torch's threads do not survive a fork.
@@ -81,15 +91,20 @@ class Processes(Workers):
 
     def close(self) -> None:
         if self._pool:
-            # What still runs writes to the build's folder: it is waited for.
+            # Of a trial of minutes nobody waits for the end: what it has written so far, another goes on from.
+            for process in list((self._pool._processes or {}).values()):
+                process.terminate()
+            # Nothing writes to the build's folder any more once this returns.
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
 
 
 def _end_with_parent() -> None:
     """Ends this process when the one that it works for is gone, however that ended: a worker that is left over
-    would write into a folder that the next build holds, and then wait for ever.
+    would write into a folder that the next build holds, and then wait for ever. Ctrl-C, which reaches all of
+    them, ends it, too: taken for a fault of the job, it would have the next one begun.
     """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -120,10 +135,12 @@ class RayCluster(Workers):
                 f"no Ray cluster answers: {reason}", where=address, fix="ray start --head prints the address"
             ) from fault
 
-    def run(self, do: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[tuple[int, Result]]:
+    def run(
+        self, do: Callable[[Job], Result], jobs: Sequence[Job], *, n_threads: int = 1
+    ) -> Iterator[tuple[int, Result]]:
         ray = self._ray
         # A task whose node dies is started again on another one; what it raises itself is not tried again.
-        task = ray.remote(num_cpus=1, max_retries=MOST_LOSSES - 1, retry_exceptions=False)(do)
+        task = ray.remote(num_cpus=n_threads, max_retries=MOST_LOSSES - 1, retry_exceptions=False)(do)
         pending = {task.remote(job): position for position, job in enumerate(jobs)}
         while pending:
             done, _ = ray.wait(list(pending), num_returns=1)
@@ -148,6 +165,6 @@ def chosen_workers(n: int, ray_address: str | None = None) -> Workers:
 
 def _lost(n: int) -> EdgeCNNError:
     return EdgeCNNError(
-        f"{n} trials were lost {MOST_LOSSES} times, each with its worker",
+        f"workers died {MOST_LOSSES} times without a trial done in between; trials that are left: {n}",
         fix="look for what ends them (memory is the usual cause), or give fewer --workers; the others are kept",
     )

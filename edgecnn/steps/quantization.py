@@ -176,10 +176,12 @@ class _Judge:
         if attempt.spec.equalization:
             equalize(original)
         validation = self.shop.splits.validation
-        n_images = min(N_RANKING_IMAGES, len(validation))
+        # Drawn: a folder of pictures comes class by class.
+        order = np.random.default_rng(self.shop.recipe.seed).permutation(len(validation))
+        chosen = np.sort(order[:N_RANKING_IMAGES])
         spec = TensorSpec("", (), "float32")
-        images = model_input(validation.images_nhwc[:n_images], self.shop.recipe.preprocessing, "NCHW", spec)
-        labels = self.labels[:n_images]
+        images = model_input(validation.images_nhwc[chosen], self.shop.recipe.preprocessing, "NCHW", spec)
+        labels = self.labels[chosen]
         found = foreign.run(self.shop, layer_sensitivity, original, attempt.quantized.model, images, labels)
         sizes = {
             layer_name(tensor.name): int(np.prod(tensor.dims))

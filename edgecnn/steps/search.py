@@ -22,7 +22,7 @@ from edgecnn.recipe.steps import QatStep, SearchStep
 from edgecnn.records import Search, SearchTrial
 from edgecnn.search import cost
 from edgecnn.search import search as searching
-from edgecnn.search.candidates import Candidate, Extent, Trial, Widths, front
+from edgecnn.search.candidates import DIVERGED, Candidate, Extent, Trial, Widths, front
 from edgecnn.search.strategy import Space
 from edgecnn.search.study import Study
 from edgecnn.search.workers import InThisProcess
@@ -52,8 +52,6 @@ if TYPE_CHECKING:
 
 STUDY_FILE = "study.sqlite"
 COSTS_FILE = "costs.json"
-# The accuracy of a trial whose training diverged.
-DIVERGED = 0.0
 # For the shapes and types of a quantized graph, which do not depend on the numbers.
 N_SHAPING_IMAGES = 2
 # The bytes of a candidate are those that the converter writes, its latency what a target measures.
@@ -81,7 +79,7 @@ def search_stage(shop: Workshop, spec: SearchSpec, position: int, dense: Stage) 
         # Here, and not by the first trials, all at once.
         shop.store.run(teacher_stage(shop, spec, dense))
         best = _Search(shop, spec, position, dense, folder).run().best
-        if best.accuracy == DIVERGED:
+        if best.diverged:
             raise DivergedError(
                 "every whole training of the search diverged",
                 fix="lower its learning_rate (a tenth is a good next try)",
@@ -219,27 +217,30 @@ class _Search:
         return open_target(self.shop.recipe.targets[0])
 
     def _evaluate(self, candidates: Sequence[Candidate], extent: Extent) -> list[Trial]:
+        """The trials of `candidates`, in their order. What is done already has left its stages; a training that
+        diverged has left none, but its row in the study.
+        """
         shop = self.shop
-        jobs = [
-            TrialJob(
-                shop.recipe,
-                shop.store.root.parent.absolute(),
-                Path.cwd(),
-                shop.data_folders,
-                self.position,
-                one.widths,
-                extent,
-            )
-            for one in candidates
-        ]
+        rows = {(one.candidate.widths, one.extent): one for one in self.study.trials() if one.diverged}
+        known = {one.widths: rows[one.widths, extent] for one in candidates if (one.widths, extent) in rows}
+        open_ = [one for one in candidates if one.widths not in known]
         workers = shop.workers or InThisProcess()
         do = self._here if isinstance(workers, InThisProcess) else run_trial
-        trials: dict[int, Trial] = {}
-        for position, accuracy in workers.run(do, jobs):
-            trials[position] = Trial(candidates[position], extent, accuracy)
-            self.study.add(trials[position])
+        jobs = [self._job(one, extent) for one in open_]
+        shop.progress.advance(len(known))
+        for position, accuracy in workers.run(do, jobs, n_threads=shop.recipe.train.threads):
+            trial = Trial(open_[position], extent, accuracy)
+            known[trial.candidate.widths] = trial
+            self.study.add(trial)
             shop.progress.advance(1, self._told())
-        return [trials[position] for position in range(len(candidates))]
+        return [known[one.widths] for one in candidates]
+
+    def _job(self, candidate: Candidate, extent: Extent) -> TrialJob:
+        shop = self.shop
+        folder = shop.store.root.parent.absolute()
+        return TrialJob(
+            shop.recipe, folder, Path.cwd(), shop.data_folders, self.position, candidate.widths, extent
+        )
 
     def _here(self, job: TrialJob) -> float:
         # With the pictures that are read already.

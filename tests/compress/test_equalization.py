@@ -121,3 +121,28 @@ def test_a_channel_of_zeros_stays_finite() -> None:
     equalize(model)
     assert np.isfinite(tensor(model, "conv1.weight")).all() and np.isfinite(tensor(model, "conv2.weight")).all()
     assert np.allclose(outputs_of(model, pictures(model)), before, atol=1e-5)
+
+
+def test_a_tensor_that_a_concat_takes_twice_is_left_alone() -> None:
+    rng = np.random.default_rng(0)
+    weights = {
+        "a.weight": rng.normal(size=(4, 2, 3, 3)) * rng.lognormal(0, 2, (4, 1, 1, 1)),
+        "b.weight": rng.normal(size=(3, 8, 1, 1)),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "a.weight"], ["a"], kernel_shape=[3, 3]),
+        helper.make_node("Concat", ["a", "a"], ["s"], axis=1),
+        helper.make_node("Conv", ["s", "b.weight"], ["y"], kernel_shape=[1, 1]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 2, 8, 8])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    images = rng.normal(size=(3, 2, 8, 8)).astype(np.float32)
+    before = outputs_of(model, images)
+    assert equalize(model) == 0
+    np.testing.assert_array_equal(outputs_of(model, images), before)

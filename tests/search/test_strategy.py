@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecnn.search import strategy
-from edgecnn.search.candidates import Candidate, Extent, Trial, front
+from edgecnn.search.candidates import DIVERGED, Candidate, Extent, Trial, front
 from edgecnn.search.search import Found, search
 from edgecnn.search.strategy import Space
 
@@ -40,9 +40,21 @@ def space(step: int = 1) -> Space:
     return Space(DENSE, step, cost, importance())
 
 
-def run(n_trials: int = 40, needed: float = 0.988, seed: int = 0, n_finalists: int = 4) -> Found:
+def run(
+    n_trials: int = 40, needed: float = 0.988, seed: int = 0, n_finalists: int = 4, diverging: int | None = None
+) -> Found:
+    """The search; its whole training number `diverging` diverges."""
+    finals = itertools.count()
+
     def evaluate(candidates: Sequence[Candidate], extent: Extent) -> list[Trial]:
-        return [Trial(one, extent, accuracy(one.widths, extent)) for one in candidates]
+        return [
+            Trial(
+                one,
+                extent,
+                DIVERGED if extent == "final" and next(finals) == diverging else accuracy(one.widths, extent),
+            )
+            for one in candidates
+        ]
 
     return search(space(), evaluate, needed=needed, n_trials=n_trials, n_finalists=n_finalists, seed=seed)
 
@@ -54,6 +66,13 @@ def test_it_finds_what_is_accurate_enough_and_much_smaller_than_uniform_pruning(
     uniform = {space().rounded([share * width for width in DENSE]) for share in shares}
     smallest_uniform = min(cost(one) for one in uniform if accuracy(one, "final") >= 0.988)
     assert found.best.cost < 0.8 * smallest_uniform
+
+
+@pytest.mark.parametrize("diverging", [0, 1, 2])
+def test_a_whole_training_that_diverges_says_nothing_of_the_others(diverging: int) -> None:
+    found, undisturbed = run(diverging=diverging), run()
+    assert found.holds and found.best.cost < 1.1 * undisturbed.best.cost
+    assert len(found.trials) >= len(undisturbed.trials) - 1
 
 
 def test_it_keeps_to_its_trials_and_never_tries_the_same_twice() -> None:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -35,6 +37,20 @@ def dies_once(job: tuple[Path, int]) -> int:
         marker.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return n * n
+
+
+def dies_the_first_time(job: tuple[Path, int]) -> int:
+    marker, n = job
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return n * n
+
+
+def starts_and_sleeps(job: tuple[Path, int]) -> None:
+    folder, n = job
+    (folder / str(n)).touch()
+    time.sleep(60)
 
 
 def always_dies(n: int) -> int:
@@ -80,9 +96,47 @@ def test_a_worker_that_dies_between_two_calls_is_replaced(two_processes: Process
 
 
 def test_a_job_that_ends_every_process_is_given_up(two_processes: Processes) -> None:
-    with pytest.raises(EdgeCNNError, match="lost 3 times") as raised:
+    with pytest.raises(EdgeCNNError, match="workers died 3 times without a trial done in between") as raised:
         list(two_processes.run(always_dies, [1]))
     assert "memory" in raised.value.fix
+
+
+def test_workers_that_die_now_and_then_do_not_end_a_search(tmp_path: Path) -> None:
+    """More of them than may die one after the other, but every job is done once it is tried again."""
+    pool = Processes(1)
+    jobs = [(tmp_path / str(n), n) for n in range(5)]
+    assert dict(pool.run(dies_the_first_time, jobs)) == {n: n * n for n in range(5)}
+    assert len(list(tmp_path.iterdir())) == 5
+    pool.close()
+
+
+@pytest.mark.parametrize("to_all", [True, False], ids=["the whole group", "the parent alone"])
+def test_ctrl_c_begins_no_other_job_and_waits_for_none(tmp_path: Path, to_all: bool) -> None:
+    code = (
+        "import sys; from pathlib import Path; from contextlib import closing; "
+        f"from {__name__} import starts_and_sleeps; from edgecnn.search.workers import Processes\n"
+        "if __name__ == '__main__':\n"
+        " with closing(Processes(2)) as pool:\n"
+        "  list(pool.run(starts_and_sleeps, [(Path(sys.argv[1]), n) for n in range(6)]))\n"
+    )
+    script = tmp_path / "main.py"
+    script.write_text(code)
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, script, begun], env=environment, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        while len(list(begun.iterdir())) < 2:
+            assert process.poll() is None
+            time.sleep(0.05)
+        if to_all:
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)  # a job takes 60 s
+    assert process.returncode and b"KeyboardInterrupt" in said
+    assert len(list(begun.iterdir())) == 2
 
 
 def test_workers_as_the_command_line_asks_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
