@@ -27,6 +27,7 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from edgecnn import files, pipeline, recipe_file, stages
+from edgecnn.stages import TEACHER
 from edgecnn.units import format_share, format_size
 
 HERE = Path(__file__).parent
@@ -45,16 +46,17 @@ REFERENCES = (
 )
 
 
-def one(job: tuple[str, int, Path, str | None]) -> dict[str, Any]:
+def one(job: tuple[str, int, Path]) -> dict[str, Any]:
     """Builds a row's recipe with one seed; size, accuracy and parameters of its smallest file.
 
-    `before` is a row that was built with this seed already: rows that begin with the same dense network do not
-    train it again.
+    Rows that begin with the same dense network, or learn from it, do not train it again.
     """
-    name, seed, work, before = job
+    name, seed, work = job
     folder = work / f"{name}-seed-{seed}"
-    if before:
-        take_stages(work / f"{before}-seed-{seed}", folder, "train")
+    for other in sorted(set(work.glob(f"*-seed-{seed}")) - {folder}):
+        for trained in ("train", TEACHER):
+            for taken_as in ("train", TEACHER):
+                take_stages(other, folder, trained, taken_as)
     report = pipeline.build(RECIPES[name], folder, overrides=(f"seed={seed}",))
     smallest = report.smallest
     assert smallest is not None
@@ -71,12 +73,15 @@ def one(job: tuple[str, int, Path, str | None]) -> dict[str, Any]:
     }
 
 
-def take_stages(source: Path, folder: Path, names: str = "*") -> None:
-    """Copies what stages of another build left; a build uses it where the key is its own."""
-    for done in (source / stages.FOLDER).glob(f"{names}/*/"):
-        taken = folder / done.relative_to(source)
+def take_stages(source: Path, folder: Path, name: str = "*", taken_as: str | None = None) -> None:
+    """Copies what stages of another build left, `taken_as` ones of this name; a build uses it where the key is
+    its own.
+    """
+    for done in (source / stages.FOLDER).glob(f"{name}/*/{stages.DONE}"):
+        stage, key = done.parts[-3:-1]
+        taken = folder / stages.FOLDER / (taken_as or stage) / key
         if not taken.exists():
-            shutil.copytree(done, taken)
+            shutil.copytree(done.parent, taken)
 
 
 def row(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -131,20 +136,16 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--add", action="store_true", help="keep what --output holds of other seeds and rows")
     options = parser.parse_args()
-    first, *others = options.rows
     kept = stored(options.output) if options.add else []
     again = set(product(options.rows, options.seeds))
     runs = [run for run in kept if (run["name"], run["seed"]) not in again]
     with ProcessPoolExecutor(options.workers) as pool:
-        for rows_now, before in (([first], None), (others, first)):
-            jobs = [(name, seed, options.work, before) for name, seed in product(rows_now, options.seeds)]
-            for run in pool.map(one, jobs):
-                runs.append(run)
-                write(options.output, runs)
-                print(
-                    f"{run['name']} seed {run['seed']}: {run['size_bytes']:,} bytes, {run['accuracy']:.2%}",
-                    flush=True,
-                )
+        jobs = [(name, seed, options.work) for name, seed in product(options.rows, options.seeds)]
+        for run in pool.map(one, jobs):
+            runs.append(run)
+            write(options.output, runs)
+            told_now = f"{run['name']} seed {run['seed']}: {run['size_bytes']:,} bytes, {run['accuracy']:.2%}"
+            print(told_now, flush=True)
     print(told(rows_of(runs)))
 
 

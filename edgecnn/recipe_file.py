@@ -367,6 +367,7 @@ def _value_at(data: Any, path: KeyPath) -> Any:
 def _check_names(recipe: Recipe, source: YamlSource) -> None:
     """What only the whole recipe can judge: widths to prune to, artifacts that a budget is for."""
     _check_widths(recipe, source)
+    _check_layers(recipe, source)
     if recipe.model.name == "onnx":
         _check_untrained(recipe, source)
     wanted, given = ALL_MODELS[recipe.model.name].input_size, recipe.preprocessing
@@ -437,6 +438,21 @@ def _check_untrained(recipe: Recipe, source: YamlSource) -> None:
             where=source.where(asked[0]),
             fix="leave train, prune and finetune out, or give the network as code: {python: FILE.py:CLASS}",
         )
+
+
+def _check_layers(recipe: Recipe, source: YamlSource) -> None:
+    """Layers that a step names are there. Those of a network of the user's own are known once it runs."""
+    info = MODELS.get(recipe.model.name)
+    layers = (*info.widths, info.last) if info else ()
+    for position, step in enumerate(recipe.compress if layers else ()):
+        for name, key in (("quantize", "float_layers"), ("qat", "int8_layers")):
+            for index, layer in enumerate(getattr(getattr(step, name, None), key, ())):
+                if layer not in layers:
+                    raise RecipeError(
+                        f"{recipe.model.name} has no layer {layer!r}{_nearest(layer, layers)}; it has: "
+                        f"{', '.join(layers)}",
+                        where=source.where(("compress", position, name, key, index)),
+                    )
 
 
 def _check_widths(recipe: Recipe, source: YamlSource) -> None:

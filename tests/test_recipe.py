@@ -159,6 +159,16 @@ def test_defaults_and_short_forms(recipe_path: Path) -> None:
             )
         ),
         (
+            "{calibration_images: 20}",
+            "{float_layers: [conv1, conv_2]}",
+            ":7: compress.0.quantize.float_layers.1: lenet5 has no layer 'conv_2' (did you mean 'conv2'?)",
+        ),
+        (
+            "20}",
+            "20}\n  - qat: {weights: int4, int8_layers: [fc4]}",
+            ":8: compress.1.qat.int8_layers.0: lenet5 has no layer 'fc4' (did you mean 'fc3'?)",
+        ),
+        (
             "- quantize",
             "- finetune: {teacher: {squeezenet1_1: {weights: imagenet}}}\n  - quantize",
             "a teacher with weights from imagenet sees pictures normalized for them",

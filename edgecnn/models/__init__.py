@@ -38,11 +38,13 @@ class ModelInfo:
     ratio leaves a multiple of so many channels. `bypassed` names the pairs of layers that must have equally
     many channels with the option `simple_bypass`. `published` are its weights from ImageNet, if there are any.
     `least_size` is the smallest height or width by stem: of fewer pixels nothing is left between the layers.
+    `last` is the name of the layer that gives the logits.
     """
 
     path: str
     widths: dict[str, int]
     input_size: tuple[int, int] | None
+    last: str = ""
     options: tuple[str, ...] = ()
     round_to: int = 1
     bypassed: tuple[tuple[str, str], ...] = ()
@@ -74,6 +76,7 @@ def _squeezenet(
         f"edgecnn.models.squeezenet:{class_name}",
         widths,
         input_size=None,
+        last="classifier.1",
         options=("stem", "simple_bypass"),
         # Vector units work on 8 or 16 values at once.
         round_to=8,
@@ -89,17 +92,20 @@ MODELS = {
         "edgecnn.models.lenet5:LeNet5",
         widths={"conv1": 6, "conv2": 16, "fc1": 120, "fc2": 84},
         input_size=(28, 28),
+        last="fc3",
     ),
     "lenet5_caffe": ModelInfo(
         "edgecnn.models.lenet5_caffe:LeNet5Caffe",
         widths={"conv1": 20, "conv2": 50, "fc1": 500},
         input_size=(28, 28),
+        last="fc2",
         options=("conv_relu",),
     ),
     "lenet5_global": ModelInfo(
         "edgecnn.models.lenet5_global:LeNet5Global",
         widths={"conv1": 16, "conv2": 32, "conv3": 64},
         input_size=(28, 28),
+        last="fc",
         options=("kernel_sizes",),
     ),
     "squeezenet1_0": _squeezenet(

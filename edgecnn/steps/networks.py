@@ -18,7 +18,7 @@ from edgecnn.models import ALL_MODELS, own_code, weights
 from edgecnn.models.own_code import OwnCode
 from edgecnn.models.weights import Weights
 from edgecnn.progress import Progress
-from edgecnn.recipe import FinetuneStep, PruneStep, Recipe
+from edgecnn.recipe import FinetuneStep, PruneStep, Recipe, Scaling
 from edgecnn.recipe.model_spec import ModelSpec
 from edgecnn.recipe.steps import LearningSpec
 from edgecnn.stages import TEACHER, Stage, StageStore
@@ -303,10 +303,13 @@ def teacher_stage(shop: Workshop, spec: LearningSpec, dense: Stage) -> Stage:
 
 
 def _teaching(shop: Workshop, teacher: ModelSpec) -> Workshop:
-    """The workshop of `teacher`, with the same pictures."""
-    if shop.recipe.model.weights == "imagenet" and ALL_MODELS[teacher.name].published and not teacher.weights:
+    """The workshop of `teacher`, with the same pictures, normalized as for the network that learns."""
+    recipe = shop.recipe
+    if recipe.model.weights == "imagenet" and ALL_MODELS[teacher.name].published and not teacher.weights:
         teacher = teacher.model_copy(update={"weights": "imagenet"})
-    return shop.like(recipe=shop.recipe.model_copy(update={"model": teacher}))
+    seen = recipe.preprocessing
+    data_spec = recipe.data.model_copy(update={"normalization": Scaling(mean=seen.mean, std=seen.std)})
+    return shop.like(recipe=recipe.model_copy(update={"model": teacher, "data": data_spec}))
 
 
 def teacher_of(shop: Workshop, spec: LearningSpec, dense: Stage) -> Teacher | None:
@@ -315,6 +318,7 @@ def teacher_of(shop: Workshop, spec: LearningSpec, dense: Stage) -> Teacher | No
         return None
     from edgecnn.training.distill import Teacher
 
+    assert shop.pictures  # Read now, they are shared.
     stage = teacher_stage(shop, spec, dense)
     shop.store.run(stage)
     teaching = _teaching(shop, spec.teacher) if isinstance(spec.teacher, ModelSpec) else shop

@@ -40,3 +40,15 @@ def test_runs_of_another_recipe_are_not_kept(tmp_path: Path) -> None:
     path.write_text(json.dumps(stored))
     assert frontier.stored(path) == []
     assert frontier.stored(tmp_path / "none.json") == []
+
+
+def test_a_network_that_is_trained_is_taken_as_the_teacher_of_another_row(tmp_path: Path) -> None:
+    trained, begun = (tmp_path / "one" / ".stages" / "train" / key for key in ("finished", "interrupted"))
+    for folder in (trained, begun):
+        folder.mkdir(parents=True)
+        (folder / "network.safetensors").write_bytes(b"weights")
+    (trained / "done.json").write_text("{}")
+    frontier.take_stages(tmp_path / "one", tmp_path / "other", "train", "teacher")
+    (taken,) = (tmp_path / "other" / ".stages").glob("*/*")
+    assert (taken.parent.name, taken.name) == ("teacher", "finished")
+    assert (taken / "network.safetensors").read_bytes() == b"weights"

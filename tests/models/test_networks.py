@@ -4,7 +4,7 @@ from recipes_for_tests import ROOT
 from torch import nn
 from torch.nn import functional
 
-from edgecnn.models import MODELS, build_model, fitting_stem, widths_of
+from edgecnn.models import MODELS, build_model, channel_layers, fitting_stem, widths_of
 from edgecnn.recipe import check_widths
 
 IMAGENET_WEIGHTS = ROOT.parent / "shared" / "weights" / "squeezenet1_1_imagenet.safetensors"
@@ -45,6 +45,12 @@ def test_logits_for_a_batch_of_any_size(name: str) -> None:
     logits = model(torch.zeros(3, 1, *(info.input_size or (40, 56))))
     assert logits.shape == (3, 7)
     assert not torch.allclose(logits.exp().sum(1), torch.ones(3)), "logits, not probabilities"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_layers_are_those_that_a_recipe_may_name(name: str) -> None:
+    model = build_model(name, in_channels=1, n_classes=10, widths=dict.fromkeys(MODELS[name].widths, 3))
+    assert [*MODELS[name].widths, MODELS[name].last] == channel_layers(model)
 
 
 @pytest.mark.parametrize("name", MODELS)

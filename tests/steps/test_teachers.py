@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from edgecnn import data, recipe_file
+from edgecnn.data import DATASETS
 from edgecnn.progress import Silent
 from edgecnn.stages import Stage, StageStore
+from edgecnn.steps import networks
 from edgecnn.steps.compression import network_stages
 from edgecnn.steps.networks import Workshop
 from edgecnn.steps.quantization import quantization_stages
@@ -41,9 +43,23 @@ def built(folder: Path, teacher: str) -> tuple[StageStore, tuple[Stage, ...], li
     path = folder / "recipe.yaml"
     path.write_text(RECIPE.replace("data.npz", str(folder / "data.npz")).replace("TEACHER", teacher))
     shop = Workshop(recipe_file.load(path).recipe, StageStore(folder / "out"), Silent())
-    networks = network_stages(shop)
-    stages = (*networks, *quantization_stages(shop, networks))
+    trained = network_stages(shop)
+    stages = (*trained, *quantization_stages(shop, trained))
     return shop.store, stages, [shop.store.run(stage) for stage in stages]
+
+
+def test_a_teacher_sees_the_pictures_as_the_network_that_learns_from_it_does(folder: Path) -> None:
+    """Weights from ImageNet want its normalization: a LeNet that teaches such a network is trained with it."""
+    text = RECIPE.replace("data.npz", str(folder / "data.npz")).replace("TEACHER", "lenet5_caffe")
+    path = folder / "pretrained.yaml"
+    path.write_text(text.replace("{lenet5: {widths: [2, 4, 8, 8]}}", "{squeezenet1_1: {weights: imagenet}}"))
+    shop = Workshop(recipe_file.load(path).recipe, StageStore(folder / "unused"), Silent())
+    assert shop.recipe.preprocessing.mean != DATASETS["mnist"].preprocessing.mean
+    teacher = shop.recipe.teachers[0, "finetune"]
+    before = networks._teaching(shop, teacher)
+    assert before.recipe.preprocessing == shop.recipe.preprocessing
+    pictures = shop.pictures
+    assert networks._teaching(shop, teacher).pictures is pictures
 
 
 def test_another_network_is_trained_once_and_teaches_finetune_and_qat(folder: Path) -> None:
