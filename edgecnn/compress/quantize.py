@@ -85,7 +85,7 @@ def _mend_biases(fitted: onnx.ModelProto, source: onnx.ModelProto) -> None:
     layers = {layer.node.output[0]: layer for layer in qdq.biased_layers(fitted.graph, constants)}
     made_by = {node.output[0]: node for node in source.graph.node}
     for matched in match(source.graph, fitted.graph).layers:
-        layer, (*_, bias) = layers.get(matched.qdq_output), made_by[matched.float_output].input
+        layer, (*_, bias) = layers.get(matched.qdq_output), (*made_by[matched.float_output].input, "")[:3]
         if layer is None or bias not in biases:
             continue
         values = numpy_helper.to_array(biases[bias])
