@@ -173,9 +173,11 @@ class BuildPlan:
 
     @property
     def stages(self) -> tuple[Stage, ...]:
+        # Behind what it needs, each: that is where the teachers come in.
+        trained = {(one.name, one.key): one for stage in self.compression for one in (*stage.needs, stage)}
         folds = (self.folds,) if self.folds else ()
         measured = (stage for pair in self.measured for stage in pair)
-        return (*self.compression, *folds, self.export, *measured, self.analysis)
+        return (*trained.values(), *folds, self.export, *measured, self.analysis)
 
     def report(self) -> Report:
         recipe, store = self.shop.recipe, self.shop.store

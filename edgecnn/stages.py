@@ -25,7 +25,7 @@ DONE = "done.json"
 # Seconds that interrupted runs of a stage have taken so far.
 SPENT = "spent.json"
 FOLDER = ".stages"
-# The trials of a search, and a network that only teaches, are stages that no build plans: others run them.
+# What the stages are called that a search runs by itself, and those that train a network which only teaches.
 TRIAL, TEACHER = "trial", "teacher"
 
 
@@ -153,8 +153,8 @@ class StageStore:
             shutil.rmtree(self.folder(stage), ignore_errors=True)
 
     def forget_trials(self) -> None:
-        """Removes what no build plans, of any recipe: the trials of searches, and teachers."""
-        for folder in (*self.root.glob(f"*-{TRIAL}"), *self.root.glob(TEACHER)):
+        """Removes what searches tried, by any recipe."""
+        for folder in self.root.glob(f"*-{TRIAL}"):
             shutil.rmtree(folder)
 
     def plan(self, stages: tuple[Stage, ...], *, force: bool = False) -> list[Planned]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecnn import data, recipe_file
+from edgecnn import data, pipeline, recipe_file
 from edgecnn.data import DATASETS
 from edgecnn.progress import Silent
 from edgecnn.stages import Stage, StageStore
@@ -60,6 +60,14 @@ def test_a_teacher_sees_the_pictures_as_the_network_that_learns_from_it_does(fol
     assert before.recipe.preprocessing == shop.recipe.preprocessing
     pictures = shop.pictures
     assert networks._teaching(shop, teacher).pictures is pictures
+
+
+def test_a_plan_shows_the_teacher_in_front_of_what_learns_from_it(folder: Path) -> None:
+    path = folder / "planned.yaml"
+    path.write_text(RECIPE.replace("data.npz", str(folder / "data.npz")).replace("TEACHER", OTHER))
+    planned = [one.stage.name for one in pipeline.plan(path, folder / "planned")]
+    assert planned[:5] == ["train", "teacher", "1-finetune", "2-quantize", "3-qat"]
+    assert planned.count("teacher") == 1
 
 
 def test_another_network_is_trained_once_and_teaches_finetune_and_qat(folder: Path) -> None:
