@@ -140,7 +140,10 @@ class RayCluster(Workers):
     ) -> Iterator[tuple[int, Result]]:
         ray = self._ray
         # A task whose node dies is started again on another one; what it raises itself is not tried again.
-        task = ray.remote(num_cpus=n_threads, max_retries=MOST_LOSSES - 1, retry_exceptions=False)(do)
+        # No more cores than a node has: such a task would wait for ever.
+        largest = max(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"])
+        n_cores = max(1, min(n_threads, largest))
+        task = ray.remote(num_cpus=n_cores, max_retries=MOST_LOSSES - 1, retry_exceptions=False)(do)
         pending = {task.remote(job): position for position, job in enumerate(jobs)}
         while pending:
             done, _ = ray.wait(list(pending), num_returns=1)

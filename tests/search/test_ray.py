@@ -102,7 +102,8 @@ def test_jobs_lost_with_their_node_are_done_on_another(two_nodes: TwoNodes, tmp_
     killing = two_nodes.kill_one_when(
         lambda: len({path.suffix for path in folder.iterdir()}) == 2, then=(tmp_path / "killed").write_text
     )
-    found = dict(two_nodes.workers.run(marked, [(folder, n) for n in range(6)]))
+    # Of two threads each, on nodes with one core: they would wait for ever for another one.
+    found = dict(two_nodes.workers.run(marked, [(folder, n) for n in range(6)], n_threads=2))
     killing.join(timeout=60)
     assert {position: square for position, (square, _) in found.items()} == {n: n * n for n in range(6)}
     begun = [path.name.split(".")[0] for path in folder.iterdir()]
