@@ -86,7 +86,7 @@ def _told(analysis: Analysis) -> str:
     found = analysis.disagreements
     if found is None:
         return f"{len(analysis.files)} files"
-    return f"int8 and float answer differently on {found.n_different:,} of {found.n_images:,} images"
+    return f"quantized and float files answer differently on {found.n_different:,} of {found.n_images:,} images"
 
 
 def _epochs(shop: Workshop, stage: Stage) -> list[Epoch]:
