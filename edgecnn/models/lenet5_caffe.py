@@ -11,7 +11,7 @@ from torch.nn import functional
 
 class LeNet5Caffe(nn.Module):
     """28x28 pictures, no padding, logits out. Only the dense layer has an activation, as in Caffe's file; with
-    `conv_relu` the convolutions have one, too, as in most of the literature's reimplementations.
+    `conv_relu` the convolutions have one, too, as in the code of several papers that compress it.
 
     Sources: Caffe's examples/mnist/lenet_train_test.prototxt; S. Han et al., "Learning both weights and
     connections for efficient neural networks", 2015, table 3; with ReLU: the code of C. Louizos et al.,

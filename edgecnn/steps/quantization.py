@@ -176,9 +176,7 @@ class _Judge:
         if attempt.spec.equalization:
             equalize(original)
         validation = self.shop.splits.validation
-        # Drawn: a folder of pictures comes class by class.
-        order = np.random.default_rng(self.shop.recipe.seed).permutation(len(validation))
-        chosen = np.sort(order[:N_RANKING_IMAGES])
+        chosen = ranking_images(len(validation), self.shop.recipe.seed)
         spec = TensorSpec("", (), "float32")
         images = model_input(validation.images_nhwc[chosen], self.shop.recipe.preprocessing, "NCHW", spec)
         labels = self.labels[chosen]
@@ -189,6 +187,11 @@ class _Judge:
             if len(tensor.dims) > 1
         }
         return [one.layer for one in sorted(found, key=lambda one: -one.divergence / sizes[one.layer])]
+
+
+def ranking_images(n_images: int, seed: int) -> NDArray[np.int64]:
+    """Positions of the images by which layers are ranked. Drawn: a folder of pictures comes class by class."""
+    return np.sort(np.random.default_rng(seed).permutation(n_images)[:N_RANKING_IMAGES])
 
 
 def _tuning_record(needed: float, best: Attempt, made: list[Attempt]) -> Tuning:

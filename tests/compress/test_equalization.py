@@ -73,6 +73,18 @@ def test_channels_of_very_different_sizes_are_quantized_as_if_they_were_not() ->
     assert broken > 3 * usual and equalized < 1.5 * usual
 
 
+def model_of(nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray]) -> onnx.ModelProto:
+    """The graph of `nodes`, from x [1, 2, 8, 8] to y."""
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 2, 8, 8])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+
+
 @given(seed=st.integers(0, 1000), clipped=st.booleans(), added=st.booleans(), pooled=st.booleans())
 @settings(max_examples=25, deadline=None)
 def test_layers_whose_scale_would_show_are_left_alone(
@@ -98,14 +110,7 @@ def test_layers_whose_scale_would_show_are_left_alone(
         helper.make_node("Add", ["p", "p"], ["s"]) if added else helper.make_node("Identity", ["p"], ["s"]),
         helper.make_node("Conv", ["s", "b.weight"], ["y"], kernel_shape=[1, 1]),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 2, 8, 8])],
-        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in weights.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model = model_of(nodes, weights)
     images = rng.normal(size=(3, 2, 8, 8)).astype(np.float32)
     before = outputs_of(model, images)
     assert equalize(model) == (0 if clipped or added else 1)
@@ -134,14 +139,7 @@ def test_a_tensor_that_a_concat_takes_twice_is_left_alone() -> None:
         helper.make_node("Concat", ["a", "a"], ["s"], axis=1),
         helper.make_node("Conv", ["s", "b.weight"], ["y"], kernel_shape=[1, 1]),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 2, 8, 8])],
-        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in weights.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model = model_of(nodes, weights)
     images = rng.normal(size=(3, 2, 8, 8)).astype(np.float32)
     before = outputs_of(model, images)
     assert equalize(model) == 0

@@ -30,18 +30,10 @@ def fails(n: int) -> int:
     return n
 
 
-def dies_once(job: tuple[Path, int]) -> int:
-    """The process of job 3 is killed the first time."""
+def dies_once(job: tuple[Path | None, int]) -> int:
+    """The process of a job with a marker is killed the first time."""
     marker, n = job
-    if n == 3 and not marker.exists():
-        marker.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return n * n
-
-
-def dies_the_first_time(job: tuple[Path, int]) -> int:
-    marker, n = job
-    if not marker.exists():
+    if marker and not marker.exists():
         marker.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return n * n
@@ -83,7 +75,7 @@ def test_what_a_job_raises_reaches_the_caller_whole(two_processes: Processes) ->
 
 
 def test_a_job_lost_with_its_process_is_done_again(two_processes: Processes, tmp_path: Path) -> None:
-    jobs = [(tmp_path / "died", n) for n in JOBS]
+    jobs = [(tmp_path / "died" if n == 3 else None, n) for n in JOBS]
     assert dict(two_processes.run(dies_once, jobs)) == {n: n * n for n in JOBS}
     assert (tmp_path / "died").exists()
 
@@ -105,7 +97,7 @@ def test_workers_that_die_now_and_then_do_not_end_a_search(tmp_path: Path) -> No
     """More of them than may die one after the other, but every job is done once it is tried again."""
     pool = Processes(1)
     jobs = [(tmp_path / str(n), n) for n in range(5)]
-    assert dict(pool.run(dies_the_first_time, jobs)) == {n: n * n for n in range(5)}
+    assert dict(pool.run(dies_once, jobs)) == {n: n * n for n in range(5)}
     assert len(list(tmp_path.iterdir())) == 5
     pool.close()
 

@@ -238,13 +238,18 @@ def test_a_search_in_which_everything_diverges_says_so(
     shop = shop_for(digits, tmp_path / "out", "compress.0.search.trials=1")
     shop.store.run(network_stages(shop)[0])  # the dense network does well
 
+    n_trained = []
+
     def diverges(*_: object) -> object:
+        n_trained.append(1)
         raise DivergedError("training diverged: the loss is nan")
 
     monkeypatch.setattr(search, "train_network", diverges)
-    with pytest.raises(DivergedError, match="every whole training of the search diverged") as raised:
-        searched(shop)
-    assert "learning_rate" in raised.value.fix
+    for _ in range(2):
+        with pytest.raises(DivergedError, match="every whole training of the search diverged") as raised:
+            searched(shop)
+        assert "learning_rate" in raised.value.fix
+        assert len(n_trained) == 2, "one short training, one whole; a search that goes on knows them"
 
 
 def test_the_bytes_foreseen_are_those_of_a_trained_network_whose_biases_begin_at_zero(

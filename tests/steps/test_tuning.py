@@ -146,3 +146,12 @@ def test_what_does_not_fit_together_is_said(folder: Path, steps: str, said: str)
     with pytest.raises(RecipeError) as raised:
         recipe_file.load(recipe_in(folder, text), ())
     assert said in str(raised.value)
+
+
+@pytest.mark.parametrize("n_images", [40, 1_500])
+def test_layers_are_ranked_on_pictures_of_all_classes(n_images: int) -> None:
+    """Those of a folder come class by class."""
+    labels = np.repeat(np.arange(10), n_images // 10)
+    chosen = quantization.ranking_images(n_images, seed=0)
+    assert set(labels[chosen]) == set(range(10))
+    assert len(set(chosen.tolist())) == min(n_images, quantization.N_RANKING_IMAGES)

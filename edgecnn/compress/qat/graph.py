@@ -126,7 +126,10 @@ def _dequantized(node: onnx.NodeProto, constants: Mapping[str, NDArray[Any]]) ->
     """What a quantized constant with one scale stands for."""
     integers, scale, zero_point = (constants[name] for name in (*node.input, node.input[0])[:3])
     if scale.size > 1:
-        raise QuantizationError("constants with several scales cannot be trained quantized")
+        raise QuantizationError(
+            "a constant between layers with several scales cannot be trained quantized",
+            fix="leave the qat step out, or give the constant one value a tensor",
+        )
     steps = integers.astype(np.float32) - (zero_point.astype(np.float32) if len(node.input) > 2 else 0)
     return np.asarray(steps * scale.reshape(()), np.float32)
 
